@@ -1,0 +1,121 @@
+"""What the admin pages of all apps share: records nobody edits, counts that stay cheap, times, confirmations."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from auren.ages import ago
+
+ModelT = TypeVar("ModelT", bound=Model)
+MOST_COUNTED = 10_000
+MOST_AT_ONCE = 1_000
+SHOWN_IN_CONFIRMATION = 20
+
+if TYPE_CHECKING:
+    Pages = Paginator[Any]
+    TypedAdmin = admin.ModelAdmin
+else:
+    Pages = Paginator
+
+    # Django's ModelAdmin takes no type argument when the program runs.
+    class TypedAdmin(Generic[ModelT], admin.ModelAdmin):
+        pass
+
+
+class CappedPaginator(Pages):
+    """Counts up to 10,000 rows and then says "more than": an exact count of a big table reads all of it."""
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, MOST_COUNTED)
+
+    @property
+    def capped(self) -> bool:
+        return self._counted > MOST_COUNTED
+
+    @cached_property
+    def _counted(self) -> int:
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return rows.order_by()[: MOST_COUNTED + 1].count()
+
+
+class Untouched:
+    """What the system writes, people only read."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class BigTableAdmin(TypedAdmin[ModelT]):
+    """For tables that grow without end: capped counts, no facets, newest first by key."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    ordering = ("-id",)
+    list_per_page = 50
+
+    class Media:
+        css = {"all": ["auren/admin.css"]}
+
+
+def when(at: datetime | None) -> str:
+    """A time as people ask for it: how long ago, and exactly, in UTC."""
+    if at is None:
+        return "-"
+    return format_html('<time datetime="{}">{}<small>{}</small></time>', at.isoformat(), ago(at), exactly(at))
+
+
+def exactly(at: datetime | None) -> str:
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def badge(state: str) -> SafeString:
+    return format_html('<span class="state state-{}">{}</span>', state, state)
+
+
+def few_enough(queryset: QuerySet[ModelT]) -> list[int] | None:
+    """The keys of what was chosen, or None when that is more than one request should take on."""
+    chosen = list(queryset.order_by().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+    return None if len(chosen) > MOST_AT_ONCE else chosen
+
+
+def confirmation(
+    page: "admin.ModelAdmin[Any]", request: HttpRequest, chosen: QuerySet[Any], form: forms.Form, **words: str
+) -> TemplateResponse:
+    """The page between choosing an action and doing it. `words`: `action`, `title`, `consequence`, `button`."""
+    context = {
+        **page.admin_site.each_context(request),
+        **words,
+        "opts": page.model._meta,
+        "form": form,
+        "media": page.media,
+        "shown": chosen[:SHOWN_IN_CONFIRMATION],
+        "keys": list(chosen.values_list("pk", flat=True)),
+        "checkbox": ACTION_CHECKBOX_NAME,
+    }
+    return TemplateResponse(request, "auren/confirm.html", context)
+
+
+def log(request: HttpRequest, changed: Sequence[Model], message: str) -> None:
+    """One entry of Django's admin log for each of `changed`."""
+    if changed:
+        LogEntry.objects.log_actions(request.user.pk, changed, CHANGE, message)  # type: ignore[arg-type]

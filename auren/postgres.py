@@ -1,0 +1,117 @@
+"""PostgreSQL for asyncio: what the ingest path, the worker and the publisher talk through. No ORM here."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from psycopg_pool import AsyncConnectionPool
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 3  # seconds
+RECONNECT_EVERY = 0.2  # seconds between tries, so that PostgreSQL's return is noticed in well under a second
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+
+def options(name: str, **limits: str) -> dict[str, Any]:
+    """Connection parameters; `limits` are session settings such as statement_timeout."""
+    session = " ".join(f"-c {key}={value}" for key, value in ({"timezone": "UTC"} | limits).items())
+    return {
+        "application_name": f"auren {name}",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "options": session,
+        "tcp_user_timeout": 5000,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+    }
+
+
+async def connect(name: str, **limits: str) -> Connection:
+    """An autocommit connection: every statement is its own transaction unless one is opened on purpose."""
+    return await psycopg.AsyncConnection.connect(
+        settings.DATABASE_URL, autocommit=True, prepare_threshold=1, **options(name, **limits)
+    )
+
+
+class Line:
+    """One connection kept open: while PostgreSQL is away it is tried again every 200 ms, without end.
+
+    `up` says whether the last thing heard of it was good. One user at a time: callers take turns.
+    """
+
+    def __init__(self, name: str, **limits: str) -> None:
+        self.name = name
+        self.limits = limits
+        self.connection: Connection | None = None
+        self._turn = asyncio.Lock()
+        self._reconnecting: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self.connection is not None and not self.connection.closed
+
+    async def open(self) -> None:
+        """Connect, or raise `psycopg.OperationalError`: for start-up, where failing is the right answer."""
+        self.connection = await connect(self.name, **self.limits)
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[Connection]:
+        """The connection, for one caller at a time. Raises `psycopg.OperationalError` at once while it is down."""
+        async with self._turn:
+            if self.connection is None or self.connection.closed:
+                self.reconnect()
+                raise psycopg.OperationalError("PostgreSQL is away")
+            try:
+                yield self.connection
+            except (psycopg.OperationalError, psycopg.InterfaceError, asyncio.CancelledError):
+                if self.connection.closed or self.connection.broken:
+                    self.reconnect()
+                raise
+
+    def reconnect(self) -> None:
+        if self._reconnecting is None or self._reconnecting.done():
+            self._reconnecting = asyncio.create_task(self._until_back())
+
+    async def _until_back(self) -> None:
+        await self._drop()
+        logger.warning("%s: PostgreSQL is away; trying every %g s", self.name, RECONNECT_EVERY)
+        while True:
+            try:
+                self.connection = await connect(self.name, **self.limits)
+            except psycopg.Error:
+                await asyncio.sleep(RECONNECT_EVERY)
+            else:
+                logger.warning("%s: PostgreSQL is back", self.name)
+                return
+
+    async def _drop(self) -> None:
+        if self.connection is not None:
+            await self.connection.close()
+            self.connection = None
+
+    async def close(self) -> None:
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        await self._drop()
+
+
+def pool(name: str, size: int, **limits: str) -> AsyncConnectionPool[Connection]:
+    """A closed pool of at most `size` autocommit connections; whoever makes it opens and closes it."""
+    return AsyncConnectionPool(
+        settings.DATABASE_URL,
+        min_size=1,
+        max_size=size,
+        open=False,
+        timeout=5,
+        reconnect_timeout=0,
+        kwargs={"autocommit": True, "prepare_threshold": 1, **options(name, **limits)},
+        name=name,
+        check=AsyncConnectionPool.check_connection,
+    )

@@ -1,0 +1,179 @@
+"""Every setting of the bridge, read from the environment. `.env.example` names and explains each of them.
+
+Values come from the process's environment, then from `.env`, then from `up.env` in the var folder, which is what
+`manage.py up` tells its children: so a command typed beside a running `up` talks to the same servers.
+"""
+
+from pathlib import Path
+
+from auren import environment as env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env.load_file(Path(env.text("AUREN_ENV_FILE", str(BASE_DIR / ".env"))))
+VAR_DIR = Path(env.text("AUREN_VAR", str(BASE_DIR / "var"))).resolve()
+env.load_file(VAR_DIR / "up.env")
+
+# Mode and secrets. auren/checks.py refuses what must not run outside the sandbox.
+SANDBOX = env.flag("AUREN_SANDBOX")
+DEBUG = env.flag("DEBUG")
+SECRET_KEY = env.text("SECRET_KEY", "django-insecure-only-good-enough-to-print-help")
+TOKEN_KEYS = env.items("TOKEN_KEYS")
+PORT = env.whole("PORT", 8000, low=1)
+ALLOWED_HOSTS = list(env.items("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"))
+CSRF_TRUSTED_ORIGINS = list(env.items("CSRF_TRUSTED_ORIGINS"))
+
+# What the bridge stands on.
+DATABASE_URL = env.text("DATABASE_URL")
+REDIS_URL = env.text("REDIS_URL")
+KAFKA_BOOTSTRAP_SERVERS = env.text("KAFKA_BOOTSTRAP_SERVERS")
+
+# Ingest.
+WEB_CONCURRENCY = env.whole("WEB_CONCURRENCY", 1, low=1)
+WEBHOOK_MAX_AGE = env.number("WEBHOOK_MAX_AGE", 7200, low=1)
+MAX_QUEUED_WEBHOOKS = env.whole("MAX_QUEUED_WEBHOOKS", 1000, low=1)
+MAX_QUEUED_BYTES = env.whole("MAX_QUEUED_BYTES", 64 * 1024 * 1024, low=1)
+MAX_BACKLOG = env.whole("MAX_BACKLOG", 1_000_000, low=1)
+COMMIT_TIMEOUT = env.number("COMMIT_TIMEOUT", 0.9, low=0.05)
+
+# Processing and publishing.
+MAX_CONCURRENT_WEBHOOKS = env.whole("MAX_CONCURRENT_WEBHOOKS", 40, low=1)
+DELIVERY_LEASE = env.number("DELIVERY_LEASE", 30, low=1)
+POLL_INTERVAL = env.number("POLL_INTERVAL", 2, low=0.05)
+RECENT_DAYS = env.whole("RECENT_DAYS", 3, low=1)
+PUBLISHER_LEASE = env.number("PUBLISHER_LEASE", 5, low=1)
+BODY_RETENTION_DAYS = env.whole("BODY_RETENTION_DAYS", 30, low=1)
+
+# Vendors. A secret may be two, comma-separated, while it rotates: the first one signs.
+VENDOR_TIMEOUT = env.number("VENDOR_TIMEOUT", 10, low=0.1)
+
+OURA_VERIFICATION_TOKEN = env.text("OURA_VERIFICATION_TOKEN")
+OURA_CLIENT_ID = env.text("OURA_CLIENT_ID")
+OURA_CLIENT_SECRETS = env.items("OURA_CLIENT_SECRET")
+OURA_CLIENT_SECRET = OURA_CLIENT_SECRETS[0] if OURA_CLIENT_SECRETS else ""
+OURA_API_URL = env.text("OURA_API_URL", "https://api.ouraring.com").rstrip("/")
+OURA_AUTHORIZE_URL = env.text("OURA_AUTHORIZE_URL", "https://cloud.ouraring.com/oauth/authorize")
+OURA_TOKEN_URL = env.text("OURA_TOKEN_URL", "https://api.ouraring.com/oauth/token")
+OURA_REVOKE_URL = env.text("OURA_REVOKE_URL", "https://api.ouraring.com/oauth/revoke")
+OURA_RATE_LIMIT = env.text("OURA_RATE_LIMIT", "5000/300")
+
+WHOOP_CLIENT_ID = env.text("WHOOP_CLIENT_ID")
+WHOOP_CLIENT_SECRETS = env.items("WHOOP_CLIENT_SECRET")
+WHOOP_CLIENT_SECRET = WHOOP_CLIENT_SECRETS[0] if WHOOP_CLIENT_SECRETS else ""
+WHOOP_API_URL = env.text("WHOOP_API_URL", "https://api.prod.whoop.com/developer").rstrip("/")
+WHOOP_AUTHORIZE_URL = env.text("WHOOP_AUTHORIZE_URL", "https://api.prod.whoop.com/oauth/oauth2/auth")
+WHOOP_TOKEN_URL = env.text("WHOOP_TOKEN_URL", "https://api.prod.whoop.com/oauth/oauth2/token")
+WHOOP_REVOKE_URL = env.text("WHOOP_REVOKE_URL", "https://api.prod.whoop.com/developer/v2/user/access")
+WHOOP_RATE_LIMIT = env.text("WHOOP_RATE_LIMIT", "100/60,10000/86400")
+
+# Metrics.
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+METRICS_PORT = env.whole("METRICS_PORT", 0)
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO")
+
+# Django itself.
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_prometheus",
+    "csp",
+    "auren.apps.AurenConfig",
+    "auren.biometrics",
+    "devices",
+    "webhooks",
+    "auren.console",
+    "auren.sandbox",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+ROOT_URLCONF = "auren.urls"
+ASGI_APPLICATION = "auren.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+DATABASES = {"default": env.database("DATABASE_URL", DATABASE_URL or "postgresql://auren@127.0.0.1:5432/auren")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CACHES = {
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "auren",
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 0.5, "SOCKET_TIMEOUT": 0.5},
+    }
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "patients"
+LOGOUT_REDIRECT_URL = "login"
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not SANDBOX
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("BEHIND_TLS_PROXY") else None
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+    }
+}
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+PROMETHEUS_EXPORT_MIGRATIONS = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    # One line a request names patients' user ids in query strings and fills the disk: counted in metrics instead.
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "uvicorn.access": {"level": "WARNING"},
+    },
+}
