@@ -1,0 +1,426 @@
+"""The read side: this patient, these metrics, from, to, at most so many points a line.
+
+All SQL over `biometrics_sample` for people stands here, because what makes it fast is one habit: every statement
+names the patient, one metric and a bounded stretch of `start_at`, in that order, so that it walks the key of the
+few partitions it needs. Settling and reducing happen in the same statement: what leaves PostgreSQL is what is drawn.
+
+Times in a `Line` are Unix seconds. Everything is synchronous; Django runs views in threads.
+"""
+# ruff: noqa: S608 - statements are put together from constants of this file; what people ask for goes in as parameters
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from django.db import connection
+
+from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
+from auren.biometrics.models import Conflict, Source
+
+Shape = Literal["line", "dots", "bars", "stages"]
+Row = tuple[Any, ...]
+
+LOOK_BACK = timedelta(days=2)  # an interval longer than this is found only from its start
+LAST_SEEN_DAYS = 90  # how far back lists look for a patient's last sample
+MOST_CONFLICTS = 500
+MOST_POINTS = 5_000
+# Bucket widths a person can read off: 1, 2, 5, 10, 15, 20, 30 minutes, 1, 2, 3, 6, 12 hours, a day, a week.
+STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
+ALL = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line."""
+
+    patient_id: int
+    start_at: datetime
+    end_at: datetime
+    zone: ZoneInfo
+    points: int = 1_500
+    every_source: bool = False
+
+    @property
+    def step_seconds(self) -> int:
+        """The narrowest readable bucket that keeps a line within `points`, whatever the bucket grid's phase."""
+        wanted = (self.end_at - self.start_at).total_seconds() / max(self.points - 1, 1)
+        weeks = -(-int(wanted + 1) // STEPS[-1])
+        return next((step for step in STEPS if step >= wanted), weeks * STEPS[-1])
+
+    def whole_days(self) -> tuple[datetime, datetime]:
+        """The local midnights around the window: 23, 24 or 25 hours apart for one day."""
+        first = self.start_at.astimezone(self.zone).date()
+        last = (self.end_at - timedelta(microseconds=1)).astimezone(self.zone).date()
+        return self._midnight(first), self._midnight(last + timedelta(days=1))
+
+    def _midnight(self, day: Any) -> datetime:
+        return datetime.combine(day, time.min, self.zone).astimezone(UTC)
+
+
+@dataclass(slots=True)
+class Line:
+    """What one device (bars: one set of devices) says, as columns of equal length.
+
+    A row without a `value` is a gap. `low` and `high` differ from `value` only where several samples were drawn
+    into one bucket. For stages `value` is the stage's number.
+    """
+
+    sources: tuple[int, ...]
+    start: list[float] = field(default_factory=list)
+    end: list[float] = field(default_factory=list)
+    value: list[float | None] = field(default_factory=list)
+    low: list[float | None] = field(default_factory=list)
+    high: list[float | None] = field(default_factory=list)
+
+    def add(self, start: float, end: float, value: float | None, low: float | None, high: float | None) -> None:
+        for column, entry in zip(self._columns(), (start, end, value, low, high), strict=True):
+            column.append(entry)
+
+    def _columns(self) -> tuple[list[Any], ...]:
+        return self.start, self.end, self.value, self.low, self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric: the settled `lines`, and on request what every source said on its own."""
+
+    metric: Metric
+    shape: Shape
+    lines: list[Line]
+    every_source: list[Line] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """`sources` names all that `series` and `conflicts` refer to; `more_conflicts` says that the list was cut."""
+
+    window: Window
+    series: list[Series]
+    conflicts: list[Conflict]
+    more_conflicts: bool
+    sources: dict[int, Source]
+
+    @property
+    def has_data(self) -> bool:
+        return any(series.lines for series in self.series)
+
+
+def read(window: Window, metrics: Sequence[Metric]) -> Timeline:
+    """The whole answer: one statement a metric (two with every source), one for conflicts, one for the devices."""
+    series = [_series(window, metric) for metric in metrics]
+    conflicts = _conflicts(window, metrics)
+    return Timeline(
+        window,
+        series,
+        conflicts[:MOST_CONFLICTS],
+        len(conflicts) > MOST_CONFLICTS,
+        Source.objects.in_bulk(_mentioned(series, conflicts)),
+    )
+
+
+def shape_of(metric: Metric) -> Shape:
+    if metric.adds == "state":
+        return "stages"
+    if metric.cumulative:
+        return "bars"
+    return "dots" if metric.bucket in {DAY, NIGHT} else "line"
+
+
+def last_sample_at(patient_ids: Sequence[int], metrics: Iterable[Metric]) -> dict[int, datetime]:
+    """When each patient's newest sample of the last 90 days ends (never later than now); patients without are absent.
+
+    One probe of the key a patient and metric, newest partition first.
+    """
+    return _newest(patient_ids, metrics, datetime.now(UTC) - timedelta(days=LAST_SEEN_DAYS))
+
+
+def last_sample_ever(patient_id: int, metrics: Iterable[Metric]) -> datetime | None:
+    """As `last_sample_at`, without its bound: it opens every partition, so it is for one patient at a time."""
+    return _newest([patient_id], metrics, datetime.min.replace(tzinfo=UTC)).get(patient_id)
+
+
+def _series(window: Window, metric: Metric) -> Series:
+    shape = shape_of(metric)
+    lines = _lines(window, metric, shape, every=False)
+    every = _lines(window, metric, shape, every=True) if window.every_source else None
+    return Series(metric, shape, lines, every)
+
+
+def _lines(window: Window, metric: Metric, shape: Shape, *, every: bool) -> list[Line]:
+    if shape == "bars":
+        return _split(_bars(window, metric, every=every), gap=None)
+    rows = _settled(window, metric, every=every, points=ALL if shape == "stages" else window.points)
+    if shape == "stages":
+        return [_coarser(line, window) for line in _split(rows, gap=None)]
+    return _split(rows, gap=_longest_silence(window, metric))
+
+
+def _longest_silence(window: Window, metric: Metric) -> float:
+    """Seconds from one value's start to the next beyond which the line is broken rather than drawn through."""
+    if isinstance(metric.bucket, str):
+        return 36 * 3600.0  # one night or day without a value
+    return float(max(3 * metric.bucket, 2 * window.step_seconds))
+
+
+def _split(rows: Iterable[Row], gap: float | None) -> list[Line]:
+    """One `Line` for each set of sources, in order of first appearance, broken where it was silent for longer."""
+    lines: dict[tuple[int, ...], Line] = {}
+    for sources, start, end, value, low, high in rows:
+        line = lines.setdefault(tuple(sources), Line(tuple(sources)))
+        if gap is not None and line.start and start - line.start[-1] > gap:
+            line.add(line.end[-1], start, None, None, None)
+        line.add(start, end, value, low, high)
+    return list(lines.values())
+
+
+def _coarser(line: Line, window: Window) -> Line:
+    """Merge neighbouring stages until the line keeps within its points; of those merged the longest one is shown."""
+    if len(line.value) <= window.points:
+        return line
+    merged = Line(line.sources)
+    for group in _neighbours(line, window.step_seconds):
+        longest = max(group, key=lambda stage: stage[1] - stage[0])
+        merged.add(group[0][0], group[-1][1], longest[2], longest[2], longest[2])
+    return merged
+
+
+def _neighbours(line: Line, seconds: float) -> Iterator[list[Row]]:
+    """Runs of stages that follow each other without a pause and together last at least `seconds`."""
+    group: list[Row] = []
+    for stage in zip(line.start, line.end, line.value, strict=True):
+        apart = bool(group) and (stage[0] != group[-1][1] or IN_BED in {stage[2], group[-1][2]})
+        if group and (apart or group[-1][1] - group[0][0] >= seconds):
+            yield group
+            group = []
+        group.append(stage)
+    if group:
+        yield group
+
+
+def _mentioned(series: Iterable[Series], conflicts: Iterable[Conflict]) -> set[int]:
+    drawn = {source for one in series for line in one.lines + (one.every_source or []) for source in line.sources}
+    disputed = {int(source) for conflict in conflicts for source in conflict.values}
+    return drawn | disputed | {conflict.winner_id for conflict in conflicts}
+
+
+def _conflicts(window: Window, metrics: Iterable[Metric]) -> list[Conflict]:
+    """Those that touch the window, by start; one more than `MOST_CONFLICTS` when there are more."""
+    numbers = {number for metric in metrics for number in _disputed_as(metric)}
+    found = Conflict.objects.filter(
+        patient_id=window.patient_id,
+        metric__in=numbers,
+        start_at__gte=window.start_at - LOOK_BACK,
+        start_at__lt=window.end_at,
+        end_at__gt=window.start_at,
+    )
+    return list(found.order_by("start_at", "metric")[: MOST_CONFLICTS + 1])
+
+
+def _disputed_as(metric: Metric) -> list[int]:
+    """The metrics whose conflicts decide this one: a night is one conflict, on `sleep_duration`."""
+    night = metric.bucket == NIGHT and metric.name.startswith("sleep_")
+    return [metric.number, BY_NAME["sleep_duration"].number] if night else [metric.number]
+
+
+def _settled(window: Window, metric: Metric, *, every: bool, points: int) -> list[Row]:
+    names = {
+        "every": every,
+        "points": points,
+        "step": window.step_seconds,
+        "stages": metric.adds == "state",
+    }
+    parameters = _parameters(window, metric, window.start_at, window.end_at)
+    return _fetch(_SETTLED[_kind_of_bucket(metric)], parameters | names)
+
+
+def _bars(window: Window, metric: Metric, *, every: bool) -> list[Row]:
+    return _fetch(_BARS, _parameters(window, metric, *window.whole_days()) | {"every": every})
+
+
+def _parameters(window: Window, metric: Metric, start_at: datetime, end_at: datetime) -> dict[str, Any]:
+    return {
+        "start": start_at,
+        "end": end_at,
+        "look_back": start_at - LOOK_BACK,  # reckoned here: PostgreSQL prunes partitions by constants
+        "patient": window.patient_id,
+        "metric": metric.number,
+        "disputed_as": _disputed_as(metric),
+        "bucket": metric.bucket if isinstance(metric.bucket, int) else 0,
+        "order": list(metric.order),
+        "zone": window.zone.key,
+        # Stages of one night may have holes; other night values are one interval a night.
+        "pause": timedelta(hours=1) if metric.adds == "state" else timedelta(0),
+    }
+
+
+def _kind_of_bucket(metric: Metric) -> str:
+    return metric.bucket if isinstance(metric.bucket, str) else "seconds"
+
+
+def _newest(patient_ids: Sequence[int], metrics: Iterable[Metric], since: datetime) -> dict[int, datetime]:
+    if not patient_ids:
+        return {}
+    numbers = [metric.number for metric in metrics]
+    return dict(_fetch(_NEWEST, {"patients": list(patient_ids), "metrics": numbers, "since": since}))
+
+
+def _fetch(statement: str, parameters: dict[str, Any]) -> list[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[Row] = cursor.fetchall()
+    return rows
+
+
+# Samples that touch the window. Of two of one source and interval only the newest revision stays. The sort follows
+# the key (…, start_at, source_id), so PostgreSQL sorts a handful of rows at a time.
+_SAMPLE = """
+    sample AS (
+        SELECT DISTINCT ON (s.start_at, s.source_id, s.end_at) s.start_at, s.end_at, s.source_id, s.value
+        FROM biometrics_sample s
+        WHERE s.patient_id = %(patient)s AND s.metric = %(metric)s
+          AND s.start_at >= %(look_back)s AND s.start_at < %(end)s
+          AND (s.end_at > %(start)s OR s.start_at >= %(start)s)
+        ORDER BY s.start_at, s.source_id, s.end_at, s.revised_at DESC, s.record
+    ),
+    dispute AS MATERIALIZED (
+        SELECT c.start_at, c.end_at, c.winner_id
+        FROM biometrics_conflict c
+        WHERE c.patient_id = %(patient)s AND c.metric = ANY(%(disputed_as)s)
+          AND c.start_at >= %(look_back)s AND c.start_at < %(end)s
+    ),
+    device AS (
+        SELECT id AS source_id, coalesce(array_position(%(order)s, kind::text), 99) AS rank
+        FROM biometrics_source
+        WHERE id IN (SELECT DISTINCT source_id FROM sample)
+    )"""
+
+# Which comparison bucket a sample falls into, and when a conflict is about that bucket.
+_SECONDS = "date_bin(make_interval(secs => %(bucket)s), {0}start_at, '2000-01-01Z')"
+# A value over the night counts for the day it ends on; one from midnight to midnight for that day.
+_LOCAL_DAY = "(greatest({0}start_at, {0}end_at - interval '1 microsecond') AT TIME ZONE %(zone)s)::date"
+# `opens` is true where nothing before overlaps: there a new night begins.
+_NIGHTS = """
+        SELECT *, count(*) FILTER (WHERE opens) OVER (ORDER BY start_at, source_id ROWS UNBOUNDED PRECEDING) AS bucket
+        FROM (
+            SELECT *, start_at >= %(pause)s + coalesce(
+                max(end_at) OVER (ORDER BY start_at, source_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+                '-infinity') AS opens
+            FROM sample
+        ) following"""
+_BUCKETS = {
+    "seconds": (f"SELECT *, {_SECONDS.format('')} AS bucket FROM sample", _SECONDS.format("dispute.") + " = bucket"),
+    DAY: (f"SELECT *, {_LOCAL_DAY.format('')} AS bucket FROM sample", _LOCAL_DAY.format("dispute.") + " = bucket"),
+    NIGHT: (_NIGHTS, "dispute.start_at < last_at AND dispute.end_at > first_at"),
+}
+
+# The winner of a bucket: the conflict's, where there is one, else the preferred kind of device, else the lower id.
+# Of stages, a source that tells light from deep goes before one that only knows "asleep".
+_SETTLED_FORM = (
+    "WITH"
+    + _SAMPLE
+    + """,
+    bucketed AS ({bucketed}),
+    spoken AS (
+        SELECT bucket, source_id, min(start_at) AS first_at, max(end_at) AS last_at,
+               %(stages)s AND bool_or(value BETWEEN 2 AND 4) AS staged
+        FROM bucketed GROUP BY bucket, source_id
+    ),
+    winner AS (
+        SELECT DISTINCT ON (spoken.bucket) spoken.bucket, spoken.source_id
+        FROM spoken JOIN device USING (source_id) LEFT JOIN dispute ON {disputed}
+        ORDER BY spoken.bucket, (dispute.winner_id = spoken.source_id) DESC NULLS LAST, staged DESC, rank, source_id
+    ),
+    drawn AS (
+        SELECT b.source_id, b.value, b.start_at, b.end_at,
+               count(*) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
+        FROM bucketed b
+        JOIN winner w ON w.bucket = b.bucket AND (%(every)s OR w.source_id = b.source_id)
+    ),
+    placed AS (
+        SELECT source_id, value, crowded, end_at,
+               CASE WHEN crowded
+                    THEN date_bin(make_interval(secs => %(step)s), greatest(start_at, %(start)s), '2000-01-01Z')
+                    ELSE start_at END AS start_at
+        FROM drawn
+    )
+    SELECT ARRAY[source_id], extract(epoch FROM start_at)::float8, extract(epoch FROM
+               CASE WHEN crowded THEN start_at + make_interval(secs => %(step)s) ELSE ending END)::float8,
+           mean, low, high
+    FROM (
+        SELECT source_id, start_at, crowded, max(end_at) AS ending,
+               avg(value) AS mean, min(value) AS low, max(value) AS high
+        FROM placed
+        GROUP BY source_id, start_at, crowded, CASE WHEN crowded THEN NULL ELSE end_at END
+    ) reduced
+    ORDER BY start_at, source_id, ending
+    """
+)
+_SETTLED = {
+    kind: _SETTLED_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
+}
+
+# Sums by local day. A value is spread evenly over the quarters of an hour it spans; in each quarter one source
+# counts; a vendor's total from local midnight to midnight competes with what the quarters add up to.
+# With `every`, sources do not compete: each one's own sum or total stands.
+_BARS = (
+    "WITH"
+    + _SAMPLE
+    + """,
+    dated AS (
+        SELECT sample.*, device.rank, day,
+               start_at = day::timestamp AT TIME ZONE %(zone)s
+               AND end_at = (day + 1)::timestamp AT TIME ZONE %(zone)s AS whole
+        FROM sample JOIN device USING (source_id), LATERAL (SELECT (start_at AT TIME ZONE %(zone)s)::date AS day) local
+    ),
+    quarter AS (
+        SELECT slot, source_id, rank, sum(
+            value * CASE WHEN end_at = start_at THEN 1 ELSE
+                extract(epoch FROM least(end_at, slot + interval '15 minutes') - greatest(start_at, slot))
+                / extract(epoch FROM end_at - start_at) END) AS value
+        FROM dated, LATERAL generate_series(
+            date_bin('15 minutes', start_at, '2000-01-01Z'),
+            greatest(start_at, least(end_at, %(end)s) - interval '1 microsecond'), '15 minutes') slot
+        WHERE NOT whole AND slot >= %(start)s AND slot < %(end)s
+        GROUP BY slot, source_id, rank
+    ),
+    counted AS (
+        SELECT DISTINCT ON (slot, CASE WHEN %(every)s THEN source_id END) slot, source_id, rank, value
+        FROM quarter
+        LEFT JOIN dispute ON dispute.start_at = slot AND dispute.end_at <= slot + interval '15 minutes'
+        ORDER BY slot, CASE WHEN %(every)s THEN source_id END,
+                 (dispute.winner_id = source_id) DESC NULLS LAST, rank, source_id
+    ),
+    candidate AS (
+        SELECT (slot AT TIME ZONE %(zone)s)::date AS day, sum(value) AS value, min(rank) AS rank,
+               array_agg(DISTINCT source_id) AS sources, false AS total
+        FROM counted
+        GROUP BY 1, CASE WHEN %(every)s THEN source_id END
+        UNION ALL
+        SELECT day, value, rank, ARRAY[source_id], true FROM dated WHERE whole AND start_at >= %(start)s
+    ),
+    bar AS (
+        SELECT DISTINCT ON (day, CASE WHEN %(every)s THEN sources END) day, value, sources
+        FROM candidate
+        LEFT JOIN dispute ON dispute.end_at > dispute.start_at + interval '15 minutes'
+            AND (dispute.start_at AT TIME ZONE %(zone)s)::date = day
+        ORDER BY day, CASE WHEN %(every)s THEN sources END,
+                 (dispute.winner_id = ANY(sources)) DESC NULLS LAST, rank, total DESC, sources
+    )
+    SELECT sources, extract(epoch FROM day::timestamp AT TIME ZONE %(zone)s)::float8,
+           extract(epoch FROM (day + 1)::timestamp AT TIME ZONE %(zone)s)::float8, value, value, value
+    FROM bar ORDER BY day, sources
+    """
+)
+
+_NEWEST = """
+    SELECT patient_id, max(least(ending, now()))
+    FROM unnest(%(patients)s::bigint[]) AS patient_id, unnest(%(metrics)s::smallint[]) AS metric,
+    LATERAL (
+        SELECT s.end_at AS ending FROM biometrics_sample s
+        WHERE s.patient_id = patient_id.patient_id AND s.metric = metric.metric AND s.start_at >= %(since)s
+        ORDER BY s.start_at DESC LIMIT 1
+    ) newest
+    GROUP BY 1
+    """
