@@ -1,0 +1,84 @@
+"""Asking vendors for documents, once for all deliveries that one answer can serve."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+import msgspec
+from prometheus_client import Counter
+
+from devices.api import Clock, LinkApi, VendorApi
+from devices.vendors.client import Answer, Api, Ask
+
+SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's call", ["vendor"])
+
+Fetch = Callable[[Ask, Api], Awaitable[Answer]]
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """An answer, and when it was asked for by PostgreSQL's clock: what the vendor changed later is not in it."""
+
+    answer: Answer
+    sent_at: datetime
+
+
+class Asking:
+    """Who may share a call: a delivery that was received before the call was sent, else an edit would be lost.
+
+    `fetch` has each vendor's function of `devices.vendors.<vendor>.client`.
+    """
+
+    def __init__(self, apis: Mapping[str, VendorApi], fetch: Mapping[str, Fetch], clock: Clock) -> None:
+        self._apis = apis
+        self._fetch = fetch
+        self._clock = clock
+        self._latest: dict[tuple[str, int, Ask], _Call] = {}
+        self._tasks: set[asyncio.Task[Asked]] = set()
+
+    async def ask(self, vendor: str, link_id: int, ask: Ask, *, received_at: datetime) -> Asked:
+        """What the vendor says. Raises an `ApiError`, or what psycopg raises when PostgreSQL is away.
+
+        A cancelled waiter leaves the call to the others.
+        """
+        key = (vendor, link_id, ask)
+        call = self._latest.get(key)
+        if call is not None and call.serves(received_at):
+            SAVED.labels(vendor).inc()
+        else:
+            call = self._start(key)
+        return await asyncio.shield(call.task)
+
+    async def close(self) -> None:
+        """Cut off the calls that are still under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, key: tuple[str, int, Ask]) -> "_Call":
+        vendor, link_id, ask = key
+        api = self._apis[vendor].for_link(link_id)
+        task = asyncio.create_task(self._run(vendor, api, ask), name=f"{vendor} {ask.kind} of link {link_id}")
+        call = self._latest[key] = _Call(api, task)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(key, call, done))
+        return call
+
+    async def _run(self, vendor: str, api: LinkApi, ask: Ask) -> Asked:
+        answer = await self._fetch[vendor](ask, api)
+        return Asked(answer, api.sent_at or self._clock())
+
+    def _ended(self, key: tuple[str, int, Ask], call: "_Call", done: asyncio.Task[Asked]) -> None:
+        self._tasks.discard(done)
+        if self._latest.get(key) is call:
+            del self._latest[key]
+        if not done.cancelled():
+            done.exception()  # its waiters may all have left
+
+
+class _Call(msgspec.Struct, frozen=True, eq=False):
+    api: LinkApi
+    task: asyncio.Task[Asked]
+
+    def serves(self, received_at: datetime) -> bool:
+        """A call that is not sent yet will be sent after anything that was received by now."""
+        return self.api.sent_at is None or self.api.sent_at > received_at

@@ -1,0 +1,104 @@
+"""Whose device it is: patients, the links to their vendor accounts, and the keys to both."""
+
+import hashlib
+import secrets
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Patient(models.Model):
+    """`external_id` is the `user_id` of HealthKit bodies and the key of Kafka messages; `timezone` is an IANA name."""
+
+    external_id = models.CharField(max_length=255, unique=True)
+    display_name = models.CharField(max_length=255)
+    timezone = models.CharField(max_length=64, db_default="UTC", default="UTC")
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.display_name or self.external_id
+
+
+class Assignment(models.Model):
+    """Which clinician may see which patient, and for how long."""
+
+    clinician = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="assignments")
+    patient = models.ForeignKey(Patient, models.CASCADE, related_name="assignments")
+    since = models.DateTimeField(db_default=Now())
+    until = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.clinician} sees {self.patient}"
+
+
+class Link(models.Model):
+    """A patient's account at a vendor. `stale` is quiet or failing but still tried; `expired` needs the patient."""
+
+    VENDORS = [("oura", "Oura"), ("whoop", "WHOOP"), ("healthkit", "Apple HealthKit")]
+    STATUSES = [(status, status) for status in ("active", "stale", "expired", "revoked")]
+
+    patient = models.ForeignKey(Patient, models.CASCADE, related_name="links")
+    vendor = models.CharField(max_length=16, choices=VENDORS)
+    vendor_user_id = models.CharField(max_length=255)
+    status = models.CharField(max_length=16, choices=STATUSES, db_default="active", default="active")
+    status_since = models.DateTimeField(db_default=Now())
+    scopes = models.TextField(blank=True, db_default="", default="")
+    connected_at = models.DateTimeField(db_default=Now())
+    paused_at = models.DateTimeField(null=True, blank=True)
+    last_delivery_at = models.DateTimeField(null=True, blank=True)
+    last_synced_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["vendor", "vendor_user_id"], name="link_of_vendor_user")]
+
+    def __str__(self) -> str:
+        return f"{self.get_vendor_display()} of {self.patient}"
+
+
+class Token(models.Model):
+    """A link's OAuth pair, encrypted with MultiFernet. Shown nowhere, logged nowhere.
+
+    A refresh holds `refresh_token_lease` until `refresh_until`, both committed before the vendor is called, so
+    that a crash leaves the trace that the refresh token may be spent.
+    """
+
+    link = models.OneToOneField(Link, models.CASCADE, primary_key=True)
+    access_token = models.TextField()
+    refresh_token = models.TextField()
+    expires_at = models.DateTimeField()
+    issued_by = models.CharField(max_length=255)
+    refresh_token_lease = models.UUIDField(null=True)
+    refresh_until = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"token of link {self.pk}"
+
+
+class ApiKey(models.Model):
+    """What a phone uploader shows. 256 random bits, of which only the SHA-256 is stored.
+
+    `owner` names the uploader and stays the same when its key is changed, so that a batch sent again under the new
+    key is still known. `every_sandbox_user` is for the sandbox's one key and counts nowhere else.
+    """
+
+    owner = models.CharField(max_length=255)
+    digest = models.BinaryField(max_length=32, unique=True, editable=False)
+    patients = models.ManyToManyField(Patient, blank=True, related_name="api_keys")
+    every_sandbox_user = models.BooleanField(db_default=False, default=False, editable=False)
+    created_at = models.DateTimeField(db_default=Now())
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"key {self.pk} of {self.owner}"
+
+    @classmethod
+    def issue(cls, owner: str, *patients: Patient) -> tuple[Self, str]:
+        """A new key, and its text, which is never seen again."""
+        text = secrets.token_urlsafe(32)
+        key = cls.objects.create(owner=owner, digest=hashlib.sha256(text.encode()).digest())
+        key.patients.set(patients)
+        return key, text

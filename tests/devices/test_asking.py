@@ -1,0 +1,209 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+from prometheus_client import REGISTRY
+from pytest_django import Settings
+
+from auren.sandbox.server import RunningSandbox
+from devices.api import VendorApi
+from devices.asking import Asking
+from devices.vendors.client import Answer, Api, Ask, NotFound
+from devices.vendors.whoop.client import fetch as whoop_fetch
+from tests.devices.conftest import MakeApi, MakeLink
+from tests.devices.listening import Listening, Request, answer, listening
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CYCLE = Ask("cycle", "user_1", object_id="7")
+
+
+class Clock:
+    """A hand-turned stand-in for PostgreSQL's clock."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+class Vendor:
+    """Holds every call until it is released, and numbers the answers."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Semaphore(0)
+        self.release = asyncio.Event()
+        self.served = 0
+
+    async def __call__(self, request: Request) -> bytes:
+        self.served += 1
+        number = self.served
+        self.asked.release()
+        await self.release.wait()
+        return answer(200, b'{"number": %d}' % number)
+
+
+async def fetch(ask: Ask, api: Api) -> Answer:
+    return Answer(ask.kind, await api.get(f"/v2/{ask.kind}/{ask.object_id}"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def vendor() -> Vendor:
+    return Vendor()
+
+
+def asking_of(server: Listening, make_api: MakeApi, settings: Settings, clock: Clock) -> Asking:
+    settings.WHOOP_API_URL = server.url
+    api: VendorApi = make_api("whoop", clock=clock)
+    return Asking({"whoop": api}, {"whoop": fetch}, clock)
+
+
+def saved() -> float:
+    return REGISTRY.get_sample_value("auren_vendor_calls_saved_total", {"vendor": "whoop"}) or 0.0
+
+
+async def test_deliveries_received_before_the_call_was_sent_share_it(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link, before = await make_link(), saved()
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        earlier = [NOON - timedelta(seconds=second) for second in range(1, 6)]
+        waiting = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=at)) for at in earlier]
+        await vendor.asked.acquire()
+        late = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=earlier[0]))
+        await asyncio.sleep(0)
+        vendor.release.set()
+        answers = [asked.answer.document for asked in await asyncio.gather(*waiting, late)]
+    assert answers == [{"number": 1}] * 6
+    assert len(server.requests) == 1
+    assert saved() == before + 5
+
+
+@pytest.mark.parametrize("seconds_after", [0, 1])
+async def test_a_delivery_received_after_the_call_was_sent_gets_one_of_its_own(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor, seconds_after: int
+) -> None:
+    link = await make_link()
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        first = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON - timedelta(seconds=1)))
+        await vendor.asked.acquire()
+        received_at = clock.pass_seconds(seconds_after)
+        edits = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=received_at)) for _ in range(3)]
+        await vendor.asked.acquire()
+        vendor.release.set()
+        answers = [asked.answer.document["number"] for asked in await asyncio.gather(first, *edits)]
+    assert answers == [1, 2, 2, 2]
+
+
+async def test_a_call_that_has_ended_answers_nobody_else(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link = await make_link()
+    vendor.release.set()
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        early = NOON - timedelta(hours=1)
+        numbers = [
+            (await asking.ask("whoop", link.pk, CYCLE, received_at=early)).answer.document["number"] for _ in range(2)
+        ]
+    assert numbers == [1, 2]
+
+
+async def test_other_documents_and_other_links_are_other_calls(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    one, two = await make_link(), await make_link(user="user_2")
+    vendor.release.set()
+    asks = [(one, CYCLE), (two, CYCLE), (one, Ask("cycle", "user_1", object_id="8")), (one, Ask("cycle", "user_1"))]
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        await asyncio.gather(*(asking.ask("whoop", link.pk, ask, received_at=NOON) for link, ask in asks))
+    assert len(server.requests) == 4
+
+
+async def test_an_answer_says_when_its_first_call_was_sent(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link = await make_link()
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON))
+        await vendor.asked.acquire()
+        clock.pass_seconds(60)
+        vendor.release.set()
+        assert (await waiting).sent_at == NOON
+
+
+async def test_after_a_401_the_second_sending_counts(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock
+) -> None:
+    async def refuse_once(request: Request) -> bytes:
+        if request.method == "POST":
+            return answer(200, b'{"access_token": "a", "refresh_token": "r", "expires_in": 60}')
+        if request.bearer == "a":
+            return answer(200)
+        clock.pass_seconds(5)
+        return answer(401)
+
+    async with listening(refuse_once) as server:
+        link = await make_link(issued_by=f"{server.url}/token")
+        asking = asking_of(server, make_api, settings, clock)
+        asked = await asking.ask("whoop", link.pk, CYCLE, received_at=NOON)
+    assert asked.sent_at == NOON + timedelta(seconds=5)
+
+
+async def test_a_waiter_that_is_cancelled_leaves_the_call_to_the_others(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link = await make_link()
+    early = NOON - timedelta(seconds=1)
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        leaving, staying = (
+            asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=early)) for _ in range(2)
+        )
+        await vendor.asked.acquire()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        vendor.release.set()
+        assert (await staying).answer.document == {"number": 1}
+
+
+async def test_a_fault_is_told_to_all_who_share_the_call(
+    connect: MakeLink, sandbox: RunningSandbox, make_api: MakeApi
+) -> None:
+    link = await connect("whoop")
+    asking = Asking({"whoop": make_api("whoop")}, {"whoop": whoop_fetch}, timezone.now)
+    missing = Ask("sleep", "user_1", object_id="00000000-0000-4000-8000-000000000000")
+    early = timezone.now()
+    results = await asyncio.gather(
+        *(asking.ask("whoop", link.pk, missing, received_at=early) for _ in range(5)), return_exceptions=True
+    )
+    assert all(isinstance(result, NotFound) for result in results)
+    assert len(sandbox.calls("whoop", "/developer")) == 1
+
+
+async def test_closing_cuts_off_what_is_under_way(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link = await make_link()
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock)
+        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON))
+        await vendor.asked.acquire()
+        await asking.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
