@@ -1,0 +1,216 @@
+"""Oura documents into samples. Pure: the field names are those of https://cloud.ouraring.com/v2/docs.
+
+Oura's HRV is RMSSD, its readiness contributors are scores and never measurements, and its temperature is a
+deviation from the wearer's own normal, not a temperature.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from auren.biometrics.metrics import AWAKE, DEEP, LIGHT, REM
+from devices.vendors import times
+from devices.vendors.documents import (
+    Reading,
+    Span,
+    Unusable,
+    check_grid,
+    documents_in,
+    identifier_of,
+    moment_of,
+    number_of,
+    point_of,
+)
+from devices.vendors.normalised import Document, Normalised
+from devices.vendors.times import Moment, quoted
+
+SOURCE = "Oura"
+
+NIGHT_VALUES = (
+    ("total_sleep_duration", "sleep_duration"),
+    ("time_in_bed", "sleep_in_bed"),
+    ("awake_time", "sleep_awake"),
+    ("light_sleep_duration", "sleep_light"),
+    ("deep_sleep_duration", "sleep_deep"),
+    ("rem_sleep_duration", "sleep_rem"),
+    ("latency", "sleep_latency"),
+    ("efficiency", "sleep_efficiency"),
+    ("average_hrv", "hrv_rmssd"),
+    ("average_breath", "respiratory_rate"),
+)
+DAILY_VALUES: dict[str, tuple[tuple[str, str], ...]] = {
+    "daily_activity": (
+        ("steps", "steps"),
+        ("equivalent_walking_distance", "distance"),
+        ("active_calories", "active_energy"),
+        ("total_calories", "total_energy"),
+        ("score", "oura_activity_score"),
+    ),
+    "daily_cardiovascular_age": (("vascular_age", "oura_vascular_age"),),
+    "daily_readiness": (("score", "oura_readiness_score"), ("temperature_deviation", "skin_temperature_deviation")),
+    "daily_sleep": (("score", "oura_sleep_score"),),
+    "daily_stress": (("stress_high", "oura_stress_high"), ("recovery_high", "oura_recovery_high")),
+    "vo2_max": (("vo2_max", "vo2_max"),),
+}
+STAGES = {"1": DEEP, "2": LIGHT, "3": REM, "4": AWAKE}
+# The finer one first: both describe the same night.
+HYPNOGRAMS = (("sleep_phase_30_sec", 30), ("sleep_phase_5_min", 300))
+ALL_DAY_SECONDS = 86_400
+
+
+def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
+    """What one Oura document, or a page of them under `data`, yields; `zone` places its days. Never raises.
+
+    `kind` is Oura's data type. One without a catalogue metric, or an unknown one, yields nothing.
+    """
+    result = Normalised(source_kinds={SOURCE: "ring"})
+    read = READERS.get("vo2_max" if kind == "vO2_max" else kind)
+    if read is None:
+        result.ignored += 1
+        return result
+    for name, row in documents_in(document, "data", result):
+        try:
+            read(row, result, zone)
+        except ValueError as error:
+            result.refuse(name, str(error))
+    return result
+
+
+def read_sleep(document: Document, result: Normalised, _zone: str) -> None:
+    reading = Reading(result, identifier_of(document, "id"), SOURCE)
+    if document.get("type") == "deleted":
+        result.withdrawn.append(reading.record)
+    elif document.get("type") == "rest":
+        result.ignored += 1
+    else:
+        add_night(reading, document)
+        add_heart_rates(reading, document)
+
+
+def add_night(reading: Reading, document: Document) -> None:
+    night = reading.span(document, "bedtime_start", "bedtime_end")
+    if night is None:
+        return
+    for field, metric in NIGHT_VALUES:
+        reading.add(metric, field, document.get(field), night)
+    # Oura has no resting heart rate; the lowest of the main sleep is the usual stand-in, that of a nap is not.
+    if document.get("type") == "long_sleep":
+        reading.add("resting_heart_rate", "lowest_heart_rate", document.get("lowest_heart_rate"), night)
+    add_stages(reading, document, Moment(night.start_at, night.offset_minutes))
+
+
+def add_stages(reading: Reading, document: Document, start: Moment) -> None:
+    for field, seconds in HYPNOGRAMS:
+        phases = document.get(field)
+        if phases is None or phases == "":
+            continue
+        try:
+            spans = list(stages_of(phases, seconds, start))
+        except ValueError as error:
+            reading.refuse(field, str(error))
+            continue
+        for stage, span in spans:
+            reading.add("sleep_stage", field, stage, span)
+        return
+
+
+def stages_of(phases: object, seconds: int, start: Moment) -> Iterator[tuple[int, Span]]:
+    """The stages of a hypnogram string, equal neighbours merged; a character that is no stage leaves a gap."""
+    if not isinstance(phases, str):
+        raise Unusable(f"{quoted(phases)} is not a text")
+    check_grid(len(phases), seconds)
+    position = 0
+    for phase, run in groupby(phases):
+        length = len(list(run))
+        if phase in STAGES:
+            began = start.at + timedelta(seconds=position * seconds)
+            yield STAGES[phase], Span(began, began + timedelta(seconds=length * seconds), start.offset_minutes)
+        position += length
+
+
+def add_heart_rates(reading: Reading, document: Document) -> None:
+    series = reading.part(document, "heart_rate")
+    if series.get("items") is None:
+        return
+    try:
+        rates = list(series_of(series))
+    except ValueError as error:
+        reading.refuse("heart_rate", str(error))
+        return
+    for rate, span in rates:
+        reading.add("heart_rate", "heart_rate.items", rate, span)
+
+
+def series_of(series: Document) -> Iterator[tuple[Any, Span]]:
+    """The values of an Oura series `{interval, items, timestamp}`, each at its instant."""
+    items = series["items"]
+    if not isinstance(items, list):
+        raise Unusable(f"items must be a list, not {quoted(items)}")
+    interval = number_of(series.get("interval"))
+    check_grid(len(items), interval)
+    start = moment_of(series, "timestamp")
+    for position, value in enumerate(items):
+        at = start.at + timedelta(seconds=position * interval)
+        yield value, Span(at, at, start.offset_minutes)
+
+
+def read_daily(kind: str, document: Document, result: Normalised, zone: str) -> None:
+    reading = Reading(result, identifier_of(document, "id"), SOURCE)
+    day = day_of(document, zone)
+    if kind == "daily_activity" and unworn(document, day):
+        result.ignored += 1
+        return
+    for field, metric in DAILY_VALUES[kind]:
+        reading.add(metric, field, document.get(field), day)
+
+
+def unworn(document: Document, day: Span) -> bool:
+    """Whether the ring lay in a drawer from midnight to midnight, on a day shortened by a clock change too."""
+    seconds = document.get("non_wear_time")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return seconds >= min(ALL_DAY_SECONDS, day.seconds)
+
+
+def read_spo2(document: Document, result: Normalised, zone: str) -> None:
+    reading = Reading(result, identifier_of(document, "id"), SOURCE)
+    average = reading.part(document, "spo2_percentage").get("average")
+    reading.add("spo2", "spo2_percentage.average", average, day_of(document, zone))
+
+
+def day_of(document: Document, zone: str) -> Span:
+    if document.get("day") is None:
+        raise Unusable("there is no day")
+    return Span(*times.local_day(document["day"], zone))
+
+
+def read_heart_rate(document: Document, result: Normalised, _zone: str) -> None:
+    if document.get("bpm") is None:
+        return
+    at = point_of(document, "timestamp")
+    reading = Reading(result, heart_rate_record(at.start_at), SOURCE)
+    reading.add("heart_rate", "bpm", document["bpm"], at)
+
+
+def heart_rate_record(at: datetime) -> str:
+    """Oura gives heart rate rows no id, so their instant is one: `heartrate:2024-01-15T02:30:00Z`."""
+    return f"heartrate:{times.to_text(at)}"
+
+
+def read_workout(document: Document, result: Normalised, _zone: str) -> None:
+    reading = Reading(result, identifier_of(document, "id"), SOURCE)
+    workout = reading.span(document, "start_datetime", "end_datetime")
+    if workout is not None:
+        reading.add("workout_duration", "start_datetime..end_datetime", workout.seconds, workout)
+
+
+Reader = Callable[[Document, Normalised, str], None]
+READERS: dict[str, Reader] = {
+    "daily_spo2": read_spo2,
+    "heartrate": read_heart_rate,
+    "sleep": read_sleep,
+    "workout": read_workout,
+    **{kind: partial(read_daily, kind) for kind in DAILY_VALUES},
+}
