@@ -1,0 +1,196 @@
+"""WHOOP v2 documents into samples. Pure: the field names are those of https://developer.whoop.com/api.
+
+WHOOP sends milliseconds and kilojoules. A recovery has neither an id nor a time of its own: both are its sleep's.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from devices.vendors import times
+from devices.vendors.documents import Reading, Span, documents_in, identifier_of, point_of, span_of
+from devices.vendors.normalised import Document, Normalised
+from devices.vendors.times import quoted
+
+SOURCE = "WHOOP"
+MILLISECONDS = 1000.0  # in a second
+KILOJOULES = 4.184  # in a kilocalorie
+
+ASLEEP = (
+    ("total_light_sleep_time_milli", "sleep_light"),
+    ("total_slow_wave_sleep_time_milli", "sleep_deep"),
+    ("total_rem_sleep_time_milli", "sleep_rem"),
+)
+IN_BED = (("total_in_bed_time_milli", "sleep_in_bed"), ("total_awake_time_milli", "sleep_awake"))
+RECOVERY_VALUES = (
+    ("resting_heart_rate", "resting_heart_rate"),
+    ("hrv_rmssd_milli", "hrv_rmssd"),
+    ("spo2_percentage", "spo2"),
+    ("skin_temp_celsius", "skin_temperature"),
+)
+
+
+def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
+    """What one WHOOP document, or a page of them under `records`, yields. Never raises.
+
+    `kind` is sleep, recovery, cycle, workout or body_measurement; another yields nothing. `zone` is not needed:
+    WHOOP has no values of a calendar day. A recovery carries its sleep under `sleep`, body measurements the time
+    they were asked for under `fetched_at`: the API leaves both out, so whoever asks puts them in.
+    """
+    del zone
+    result = Normalised(source_kinds={SOURCE: "band"})
+    read = READERS.get(kind)
+    if read is None:
+        result.ignored += 1
+        return result
+    for name, row in documents_in(document, "records", result):
+        try:
+            read(row, result)
+        except ValueError as error:
+            result.refuse(name, str(error))
+    return result
+
+
+def is_v1_id(object_id: object) -> bool:
+    """Whether this is the whole number that API v1 named sleeps and workouts with; v2 has UUIDs and forgot them."""
+    if isinstance(object_id, str):
+        return object_id.isascii() and object_id.isdigit()
+    return isinstance(object_id, int) and not isinstance(object_id, bool)
+
+
+def reading_of(document: Document, result: Normalised, record: str) -> Reading:
+    reading = Reading(result, record, SOURCE)
+    try:
+        return Reading(result, record, SOURCE, revision_of(document))
+    except ValueError as error:
+        reading.refuse("updated_at", str(error))
+        return reading
+
+
+def revision_of(document: Document) -> datetime | None:
+    updated_at = document.get("updated_at")
+    return None if updated_at is None else times.parse(updated_at).at
+
+
+def read_sleep(document: Document, result: Normalised) -> None:
+    if is_v1_id(document.get("id")):
+        result.ignored += 1
+        return
+    reading = reading_of(document, result, identifier_of(document, "id"))
+    score = score_of(reading, document)
+    if score is None:
+        return
+    night = placed_span(reading, document)
+    add_stage_totals(reading, reading.part(score, "stage_summary"), night)
+    for field, metric in (
+        ("respiratory_rate", "respiratory_rate"),
+        ("sleep_efficiency_percentage", "sleep_efficiency"),
+    ):
+        reading.add(metric, field, score.get(field), night)
+    if document.get("nap") in (None, False):
+        performance = score.get("sleep_performance_percentage")
+        reading.add("whoop_sleep_performance", "sleep_performance_percentage", performance, night)
+
+
+def add_stage_totals(reading: Reading, summary: Document, night: Span) -> None:
+    for field, metric in IN_BED:
+        reading.add(metric, field, summary.get(field), night, per=MILLISECONDS)
+    kept = [reading.add(metric, field, summary.get(field), night, per=MILLISECONDS) for field, metric in ASLEEP]
+    if all(kept):
+        asleep = sum(summary[field] for field, _ in ASLEEP)
+        reading.add("sleep_duration", "light + slow wave + REM", asleep, night, per=MILLISECONDS)
+
+
+def read_recovery(document: Document, result: Normalised) -> None:
+    if is_v1_id(document.get("sleep_id")):
+        result.ignored += 1
+        return
+    reading = reading_of(document, result, recovery_record(identifier_of(document, "sleep_id")))
+    score = score_of(reading, document)
+    if score is None:
+        return
+    when = recovery_span(reading, document)
+    if score.get("user_calibrating") is not True:
+        reading.add("whoop_recovery_score", "recovery_score", score.get("recovery_score"), when)
+    for field, metric in RECOVERY_VALUES:
+        reading.add(metric, field, score.get(field), when)
+
+
+def recovery_record(sleep_id: str) -> str:
+    return f"recovery:{sleep_id}"
+
+
+def recovery_span(reading: Reading, document: Document) -> Span:
+    """The night of the recovery's sleep; without that sleep or its times, the instant the recovery was made."""
+    sleep = reading.part(document, "sleep")
+    if sleep.get("start") is None or sleep.get("end") is None:
+        return point_of(document, "created_at")
+    return placed_span(reading, sleep)
+
+
+def read_cycle(document: Document, result: Normalised) -> None:
+    reading = reading_of(document, result, identifier_of(document, "id"))
+    if document.get("end") is None:
+        result.pending = True
+        return
+    score = score_of(reading, document)
+    if score is None:
+        return
+    cycle = placed_span(reading, document)
+    reading.add("day_strain", "strain", score.get("strain"), cycle)
+    reading.add("total_energy", "kilojoule", score.get("kilojoule"), cycle, per=KILOJOULES)
+
+
+def read_workout(document: Document, result: Normalised) -> None:
+    if is_v1_id(document.get("id")):
+        result.ignored += 1
+        return
+    reading = reading_of(document, result, identifier_of(document, "id"))
+    score = score_of(reading, document) or {}
+    workout = placed_span(reading, document)
+    reading.add("workout_duration", "start..end", workout.seconds, workout)
+    reading.add("workout_strain", "strain", score.get("strain"), workout)
+
+
+def read_body_measurement(document: Document, result: Normalised) -> None:
+    record = f"body:{identifier_of(document, 'user_id')}"
+    at = point_of(document, "fetched_at")
+    reading = reading_of(document, result, record)
+    reading.add("height", "height_meter", document.get("height_meter"), at)
+    reading.add("body_mass", "weight_kilogram", document.get("weight_kilogram"), at)
+
+
+def score_of(reading: Reading, document: Document) -> Document | None:
+    """The score of a SCORED document; None of any other, whose numbers, should there be some, are not final."""
+    state = document.get("score_state")
+    if state == "SCORED":
+        return reading.part(document, "score")
+    if state == "PENDING_SCORE":
+        reading.result.pending = True
+    elif state == "UNSCORABLE":
+        reading.result.ignored += 1
+    else:
+        reading.refuse("score_state", f"{quoted(state)} is not SCORED, PENDING_SCORE or UNSCORABLE")
+    return None
+
+
+def placed_span(reading: Reading, document: Document) -> Span:
+    """`start` to `end`, at the document's `timezone_offset` where there is one. Raises ValueError when unusable."""
+    span = span_of(document, "start", "end")
+    offset = document.get("timezone_offset")
+    if offset is None:
+        return span
+    try:
+        return span._replace(offset_minutes=times.parse_offset(offset))
+    except ValueError as error:
+        reading.refuse("timezone_offset", str(error))
+        return span
+
+
+Reader = Callable[[Document, Normalised], None]
+READERS: dict[str, Reader] = {
+    "body_measurement": read_body_measurement,
+    "cycle": read_cycle,
+    "recovery": read_recovery,
+    "sleep": read_sleep,
+    "workout": read_workout,
+}
