@@ -1,0 +1,481 @@
+"""Writing outcomes down: samples, conflicts, states and attempts of a batch of tries in one transaction.
+
+Every change of state says whose lease it acts under, so a worker that woke up late undoes nothing.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg.types.json import Jsonb
+
+from auren.biometrics.metrics import BY_NAME
+from auren.biometrics.store import (
+    Incoming,
+    Stored,
+    Withdrawal,
+    advance,
+    lock_timelines,
+    source_ids,
+    store,
+)
+from devices.vendors.normalised import Normalised, Sample
+from devices.vendors.registry import VENDORS
+from devices.vendors.webhook import digest
+from webhooks import events, metrics
+from webhooks.clock import DatabaseClock
+from webhooks.processing import Outcome, Window, withdrawn_at
+from webhooks.transitions import Next, after_failure, after_missing, after_pending, after_postponement
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+SHARDS = 64
+MAX_REFUSED = 100  # kept on a delivery; the rest is counted in its error
+
+# The lock keeps an operator's retry or ignore from slipping in between the decision and the writing.
+STILL_MINE = """
+SELECT d.id, d.attempts, d.outbox FROM webhooks_delivery d
+JOIN unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token) USING (id)
+WHERE d.lease_token = held.lease_token AND d.state IN ('received', 'retrying')
+ORDER BY d.id
+FOR UPDATE OF d
+"""
+WRITE = """
+UPDATE webhooks_delivery d SET
+    state = given.state, error = given.error, error_class = given.error_class,
+    attempts = d.attempts + given.tried, failures = given.failures, pending_asks = given.pending_asks,
+    next_attempt_at =
+        CASE WHEN given.state = 'retrying' THEN now() + make_interval(secs => given.wait) ELSE d.next_attempt_at END,
+    planned_wait = given.planned, lease_token = NULL, lease_until = NULL,
+    link_id = given.link_id, patient_id = given.patient_id, shard = given.shard,
+    document = coalesce(given.document, d.document),
+    sample_count = given.sample_count, ignored_count = given.ignored_count, refused = given.refused,
+    sequence = coalesce(given.sequence, d.sequence), outbox = coalesce(given.outbox, d.outbox),
+    stored_at = CASE WHEN given.state = 'stored' THEN clock_timestamp() ELSE d.stored_at END
+FROM unnest(
+    %b::bigint[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::integer[], %b::integer[], %b::smallint[],
+    %b::double precision[], %b::boolean[], %b::bigint[], %b::bigint[], %b::smallint[], %b::text[],
+    %b::integer[], %b::integer[], %b::jsonb[], %b::bigint[], %b::bytea[]
+) AS given (
+    id, lease_token, state, error, error_class, tried, failures, pending_asks,
+    wait, planned, link_id, patient_id, shard, document,
+    sample_count, ignored_count, refused, sequence, outbox
+)
+WHERE d.id = given.id AND d.lease_token = given.lease_token AND d.state IN ('received', 'retrying')
+RETURNING d.id
+"""
+ATTEMPTS = """
+INSERT INTO webhooks_attempt (delivery_id, number, stage, started_at, duration_ms, outcome, error_class, message)
+SELECT * FROM unnest(
+    %s::bigint[], %s::integer[], %s::text[], %s::timestamptz[], %s::integer[], %s::text[], %s::text[], %s::text[]
+)
+"""
+FOLLOW = """
+INSERT INTO webhooks_delivery (vendor, dedup_key, event_type, vendor_user_id, body, origin, received_at)
+SELECT *, clock_timestamp() FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::text[])
+ON CONFLICT (vendor, dedup_key) DO NOTHING
+"""
+SYNCED = """
+UPDATE devices_link l SET last_synced_at = now(), last_delivery_at = greatest(l.last_delivery_at, given.received_at)
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS given (id, received_at)
+WHERE l.id = given.id
+"""
+
+WITH_SAMPLES = """
+SELECT FROM biometrics_record WHERE patient_id = %s AND link_id = %s AND record = %s AND start_at IS NOT NULL
+"""
+STANDING = """
+SELECT s.metric, s.value FROM biometrics_record r
+JOIN biometrics_sample s ON s.patient_id = r.patient_id AND s.record = r.record
+    AND s.start_at >= r.start_at AND s.start_at <= r.end_at
+WHERE r.patient_id = %s AND r.link_id = %s AND r.record = %s
+"""
+
+
+class Written(msgspec.Struct):
+    """An outcome on its way into the database: what the delivery's row, and its attempt's, will say.
+
+    `unsent` are the messages of an earlier try that Kafka has not taken yet: they go out with this one's.
+    """
+
+    outcome: Outcome
+    next: Next
+    normalised: Normalised
+    counted: int = 0
+    lost: set[tuple[str, datetime]] = msgspec.field(default_factory=set)
+    unsent: list[events.Message] = msgspec.field(default_factory=list)
+    sequence: int | None = None
+    outbox: bytes | None = None
+
+    @property
+    def id(self) -> int:
+        return self.outcome.delivery.id
+
+    @property
+    def lease_token(self) -> UUID:
+        return self.outcome.delivery.lease_token
+
+    @property
+    def patient_id(self) -> int | None:
+        link = self.outcome.delivery.link
+        return link.patient_id if link else None
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome.kind in {"failed", "missing", "dead"}
+
+    @property
+    def tried(self) -> bool:
+        return self.outcome.kind != "postponed"
+
+
+class Storer:
+    """Writes batches of outcomes over one connection, prepared by `auren.biometrics.store.prepare`."""
+
+    def __init__(self, clock: DatabaseClock) -> None:
+        self.clock = clock
+        self._sources: dict[tuple[int, str], int] = {}
+
+    async def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> set[int]:
+        """Write all of it or none; returns the ids written. The rest had lost their lease: nothing of them stays."""
+        items = [Written(outcome, self._next(outcome), outcome.normalised or Normalised()) for outcome in outcomes]
+        await self._name_sources(connection, items)
+        async with connection.transaction():
+            await lock_timelines(connection, {item.patient_id for item in items if item.patient_id is not None})
+            items = await self._still_mine(connection, items)
+            for item in items:
+                if item.normalised.standing:
+                    await drop_unchanged(connection, item)
+                elif item.outcome.emptied:
+                    await withdraw_emptied(connection, item)
+            stored = await store(connection, self._samples(items), self._withdrawals(items), zones(items))
+            await self._conclude(connection, items, stored)
+            await self._write_rows(connection, items)
+        return {item.id for item in items}
+
+    def _next(self, outcome: Outcome) -> Next:
+        """What the outcome means before the store has had its say."""
+        delivery = outcome.delivery
+        if outcome.kind == "done" and outcome.normalised is not None and outcome.normalised.pending:
+            has_samples = bool(outcome.normalised.samples) or delivery.sample_count > 0
+            return after_pending(delivery.pending_asks + 1, has_samples=has_samples)
+        if outcome.kind == "failed":
+            return after_failure(delivery.failures + 1, retry_after=outcome.retry_after)
+        if outcome.kind == "missing":
+            return after_missing(delivery.failures + 1, received_at=delivery.received_at, now=self.clock.now())
+        if outcome.kind == "postponed":
+            return after_postponement(outcome.retry_after or 1.0, outcome.reason)
+        return Next("stored") if outcome.kind == "done" else Next(outcome.kind, reason=outcome.reason)
+
+    async def _name_sources(self, connection: Connection, items: Iterable[Written]) -> None:
+        """Give every source its number. Outside the transaction: a source is harmless without samples."""
+        wanted = {
+            (item.outcome.delivery.link.id, sample.source): item.normalised.source_kinds.get(sample.source, "other")
+            for item in items
+            if item.outcome.delivery.link is not None
+            for sample in item.normalised.samples
+        }
+        missing = {key: kind for key, kind in wanted.items() if key not in self._sources}
+        if missing:
+            self._sources.update(await source_ids(connection, missing))
+
+    async def _still_mine(self, connection: Connection, items: Sequence[Written]) -> list[Written]:
+        cursor = await connection.execute(STILL_MINE, [[i.id for i in items], [i.lease_token for i in items]])
+        mine = {id_: (attempts, outbox) for id_, attempts, outbox in await cursor.fetchall()}
+        metrics.LEASES_LOST.inc(len(items) - len(mine))
+        for item in (item for item in items if item.id in mine):
+            item.outcome.delivery.attempts, outbox = mine[item.id]
+            item.unsent = events.decode(outbox).messages if outbox else []
+        return [item for item in items if item.id in mine]
+
+    def _samples(self, items: Iterable[Written]) -> list[Incoming]:
+        return [
+            self._incoming(item.outcome, sample, place)
+            for item in items
+            if item.next.state in {"stored", "retrying"}
+            for place, sample in enumerate(item.normalised.samples)
+        ]
+
+    def _incoming(self, outcome: Outcome, sample: Sample, place: int) -> Incoming:
+        delivery = outcome.delivery
+        link = delivery.link
+        assert link is not None, "only linked deliveries have samples"
+        final = VENDORS[delivery.vendor].record_is_final
+        return Incoming(
+            delivery.id,
+            link.patient_id,
+            link.id,
+            self._sources[link.id, sample.source],
+            BY_NAME[sample.metric].number,
+            sample.start_at,
+            sample.end_at,
+            sample.value,
+            sample.utc_offset_minutes,
+            sample.record,
+            revision_of(outcome, sample),
+            None if final else delivery.event_time or delivery.received_at,
+            place,
+        )
+
+    @staticmethod
+    def _withdrawals(items: Iterable[Written]) -> list[Withdrawal]:
+        return [
+            Withdrawal(
+                item.id,
+                link.patient_id,
+                link.id,
+                record,
+                withdrawn_at(item.outcome.delivery, item.outcome.sent_at),
+                VENDORS[item.outcome.delivery.vendor].record_is_final,
+            )
+            for item in items
+            if (link := item.outcome.delivery.link) is not None
+            for record in item.normalised.withdrawn
+        ]
+
+    async def _conclude(self, connection: Connection, items: Sequence[Written], stored: Stored) -> None:
+        """Now that it is known what stands: final states, sequence numbers, and the messages for Kafka."""
+        lost: dict[int, set[tuple[str, datetime]]] = {}
+        for delivery_id, record, revised_at in stored.lost:
+            lost.setdefault(delivery_id, set()).add((record, revised_at))
+        for item in items:
+            item.counted = stored.counts.get(item.id, 0)
+            item.lost = lost.get(item.id, set())
+            item.normalised = without_overtaken(item, stored.gone)
+            item.next = conclude(item)
+        changed = [item for item in items if publishes(item)]
+        steps: dict[int, int] = {}
+        for item in changed:
+            if item.patient_id is not None:
+                steps[item.patient_id] = steps.get(item.patient_id, 0) + 1
+        versions = await advance(connection, steps) if steps else {}
+        first = {patient: version - steps[patient] for patient, version in versions.items()}
+        for item in sorted(changed, key=lambda each: each.id):
+            if item.patient_id is not None:
+                first[item.patient_id] += 1
+                item.sequence = first[item.patient_id]
+        self._fill_outboxes(items, stored)
+
+    def _fill_outboxes(self, items: Sequence[Written], stored: Stored) -> None:
+        """Each delivery carries its own samples; conflicts go with the last delivery of their patient in the batch."""
+        last = {item.patient_id: item.id for item in sorted(items, key=lambda each: each.id) if publishes(item)}
+        for item in items:
+            if not publishes(item):
+                continue
+            changes = [c for c in stored.conflicts if c.patient_id == item.patient_id and last[c.patient_id] == item.id]
+            conflicts = [events.conflict_message(about(item), change) for change in changes]
+            messages = item.unsent + messages_of(item) + conflicts
+            link = item.outcome.delivery.link
+            key = link.external_id if link else item.outcome.delivery.vendor_user_id
+            item.outbox = events.encode(events.Outbox(key, messages))
+
+    async def _write_rows(self, connection: Connection, items: Sequence[Written]) -> None:
+        if not items:
+            return
+        await connection.execute(WRITE, columns_of(items), binary=True)
+        tried = [item for item in items if item.tried]
+        if tried:
+            await connection.execute(ATTEMPTS, attempts_of(tried))
+        following = [row for item in items if (row := follow(item))]
+        if following:
+            await connection.execute(FOLLOW, [list(column) for column in zip(*following, strict=True)])
+        synced: dict[int, datetime] = {}
+        for item in items:
+            link = item.outcome.delivery.link
+            if link and item.outcome.kind == "done":
+                received = item.outcome.delivery.received_at
+                synced[link.id] = max(received, synced.get(link.id, received))
+        if synced:
+            await connection.execute(SYNCED, [list(synced), list(synced.values())])
+
+
+async def drop_unchanged(connection: Connection, item: Written) -> None:
+    """A standing measurement (WHOOP's height and weight) that says what is stored already is no news."""
+    link = item.outcome.delivery.link
+    if link is None or not item.normalised.samples:
+        return
+    record = item.normalised.samples[0].record
+    cursor = await connection.execute(STANDING, [link.patient_id, link.id, record])
+    known = {(metric, value) for metric, value in await cursor.fetchall()}
+    if known == {(BY_NAME[sample.metric].number, sample.value) for sample in item.normalised.samples}:
+        item.normalised = Normalised(ignored=len(item.normalised.samples))
+        item.outcome.reason = "unchanged"
+
+
+async def withdraw_emptied(connection: Connection, item: Written) -> None:
+    """A document that yields nothing any more (unscorable after all, or rest) takes its older samples with it."""
+    link, record = item.outcome.delivery.link, item.outcome.emptied
+    if link is None:
+        return
+    cursor = await connection.execute(WITH_SAMPLES, [link.patient_id, link.id, record])
+    if await cursor.fetchone():
+        item.normalised = msgspec.structs.replace(item.normalised, withdrawn=[record])
+
+
+def without_overtaken(item: Written, gone: set[tuple[int, str]]) -> Normalised:
+    """What the document yields, less the withdrawals that a later revision has overtaken: those are no news."""
+    link = item.outcome.delivery.link
+    if link is None or not item.normalised.withdrawn:
+        return item.normalised
+    effective = [record for record in item.normalised.withdrawn if (link.id, record) in gone]
+    return msgspec.structs.replace(item.normalised, withdrawn=effective)
+
+
+def conclude(item: Written) -> Next:
+    """A document that left nothing behind is ignored, and says why."""
+    if item.next.state != "stored" or item.counted or item.normalised.withdrawn:
+        return item.next
+    if item.outcome.delivery.sample_count and item.normalised.pending:
+        return item.next
+    if item.lost:
+        return Next("ignored", reason="nothing new: a later revision is stored, or the record was withdrawn")
+    if item.normalised.refused:
+        return Next("ignored", reason=f"no sample in it: {len(item.normalised.refused)} refused")
+    return Next("ignored", reason="no sample in it")
+
+
+def publishes(item: Written) -> bool:
+    """Whatever has stored something says so at once, a pending document too: each version is one delivery's event."""
+    return item.next.state in {"stored", "dead"} or item.counted > 0
+
+
+def about(item: Written) -> dict[str, Any]:
+    delivery = item.outcome.delivery
+    return {
+        "patient": delivery.link.external_id if delivery.link else None,
+        "vendor": delivery.vendor,
+        "delivery": delivery.id,
+        "origin": delivery.origin,
+        "received_at": delivery.received_at,
+    }
+
+
+def messages_of(item: Written) -> list[events.Message]:
+    if item.next.state == "dead":
+        return [
+            events.dead_message(
+                about(item),
+                event_type=item.outcome.delivery.event_type,
+                error=error_of(item),
+                error_class=item.outcome.error_class,
+                attempts=item.outcome.delivery.attempts + 1,
+            )
+        ]
+    return events.samples_messages(about(item), standing_samples(item), item.normalised.withdrawn)
+
+
+def standing_samples(item: Written) -> Collection[Sample]:
+    """What the store has kept: revisions that have not lost, and of two samples with one key the later one."""
+    samples = item.normalised.samples
+    if item.counted == len(samples):
+        return samples
+    return {
+        (sample.metric, sample.start_at, sample.source, sample.record): sample
+        for sample in samples
+        if (sample.record, revision_of(item.outcome, sample)) not in item.lost
+    }.values()
+
+
+def revision_of(outcome: Outcome, sample: Sample) -> datetime:
+    return sample.revised_at or outcome.sent_at or outcome.delivery.received_at
+
+
+def error_of(item: Written) -> str:
+    """The state's reason and the try's, each once."""
+    return "; ".join(dict.fromkeys(reason for reason in (item.next.reason, item.outcome.reason) if reason))
+
+
+def zones(items: Iterable[Written]) -> dict[int, str]:
+    links = (item.outcome.delivery.link for item in items)
+    return {link.patient_id: link.zone for link in links if link is not None}
+
+
+def keeps_samples(item: Written) -> bool:
+    """Whether this try, which has stored nothing, leaves standing what earlier ones of the delivery have stored."""
+    return item.outcome.kind != "done" or item.normalised.pending
+
+
+def refused_of(item: Written) -> Jsonb | None:
+    refused = item.normalised.refused
+    if not refused:
+        return None
+    kept = [{"what": text(r.what), "why": text(r.why)} for r in refused[:MAX_REFUSED]]
+    if len(refused) > MAX_REFUSED:
+        kept.append({"what": f"{len(refused) - MAX_REFUSED} more", "why": "only the first ones are listed"})
+    return Jsonb(kept)
+
+
+def text(value: str) -> str:
+    """What PostgreSQL can hold of a text out of a document: no NUL, no lone surrogate."""
+    return value.replace("\0", "\\0").encode("utf-8", "replace").decode()
+
+
+def columns_of(items: Sequence[Written]) -> list[list[Any]]:
+    rows = [
+        (
+            item.id,
+            item.lease_token,
+            item.next.state,
+            error_of(item) if item.next.state != "stored" else "",
+            item.outcome.error_class if item.next.state in {"retrying", "dead", "ignored"} else "",
+            int(item.tried),
+            item.outcome.delivery.failures + int(item.failed),
+            item.outcome.delivery.pending_asks + int(item.normalised.pending),
+            float(item.next.wait),
+            item.next.planned,
+            item.outcome.delivery.link.id if item.outcome.delivery.link else None,
+            item.patient_id,
+            (item.patient_id or item.id) % SHARDS,
+            item.outcome.document,
+            item.counted or (item.outcome.delivery.sample_count if keeps_samples(item) else 0),
+            item.normalised.ignored,
+            refused_of(item),
+            item.sequence,
+            item.outbox,
+        )
+        for item in items
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def attempts_of(items: Sequence[Written]) -> list[list[Any]]:
+    rows = [
+        (
+            item.id,
+            item.outcome.delivery.attempts + 1,
+            "store" if item.next.state == "stored" else item.outcome.stage,
+            item.outcome.started_at,
+            item.outcome.duration_ms,
+            "pending" if item.next.planned else item.next.state if item.next.state != "retrying" else "failed",
+            item.outcome.error_class,
+            error_of(item),
+        )
+        for item in items
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def follow(item: Written) -> tuple[str, str, str, str, bytes, str] | None:
+    """The delivery that asks for the next page, filed with this one so that neither is lost nor done twice.
+
+    A page that is pending is asked for again; its successor is known already then.
+    """
+    window = item.outcome.next_page
+    if window is None:
+        return None
+    delivery = item.outcome.delivery
+    return window_row(delivery.vendor, delivery.vendor_user_id, window, delivery.origin, key=str(delivery.id))
+
+
+def window_row(
+    vendor: str, user: str, window: Window, origin: str, *, key: str
+) -> tuple[str, str, str, str, bytes, str]:
+    """A delivery that asks for a list. Its `key` makes it one of a kind within its origin; without one the window does.
+
+    A page's successor is keyed by the page alone: a vendor may write another token each time it is asked.
+    """
+    body = msgspec.json.encode(window)
+    return vendor, digest(origin, user, key or body), f"{window.kind}.{origin}", user, body, origin

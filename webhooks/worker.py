@@ -1,0 +1,283 @@
+"""The worker: claims deliveries, asks vendors side by side, writes outcomes down in batches.
+
+Three stages with a bound each: claimed and waiting for a slot, being asked for (MAX_CONCURRENT_WEBHOOKS), and
+waiting to be written. What is held is under lease all the while; what is not finished in time on the way out is
+given back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any, TypeGuard
+
+import psycopg
+
+from auren.biometrics.store import prepare
+from auren.postgres import Line, connect
+from devices.vendors.normalised import Normalised
+from webhooks import metrics
+from webhooks.claims import Claimed, claim, link_phones, release, renew
+from webhooks.clock import DatabaseClock
+from webhooks.inbox import CHANNEL
+from webhooks.processing import Outcome, Processor
+from webhooks.storing import Storer
+
+logger = logging.getLogger(__name__)
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+BATCH_DELIVERIES = 100
+BATCH_SAMPLES = 20_000
+FINISH_WITHIN = 6.0  # seconds for what is under way when the worker is told to stop; 10 in all
+RETRY_STORE = 0.3  # seconds
+LOOK_UP = 0.5  # seconds until a worker with its hands full looks whether it is to stop
+
+
+class Worker:
+    """One process's worker. `processor` finds out what a delivery yields; everything written goes through here."""
+
+    def __init__(
+        self, processor: Processor, clock: DatabaseClock, *, slots: int, lease: float, poll: float, sandbox: bool
+    ) -> None:
+        self.processor = processor
+        self.clock = clock
+        self.slots = asyncio.Semaphore(slots)
+        self.room = 3 * slots
+        self.lease = lease
+        self.poll = poll
+        self.sandbox = sandbox
+        self.storer = Storer(clock)
+        self.held: dict[int, Claimed] = {}
+        self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._claims = Line("worker claims")
+        self._writes = Line("worker store")
+        self._wake = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._prepared: Connection | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then finish or release what is held within ten seconds."""
+        await self._claims.open()
+        await self._writes.open()
+        background = [
+            asyncio.create_task(self._forever(each)) for each in (self._listen, self._renew, self._write_outcomes)
+        ]
+        try:
+            await self._claim_until(stop)
+            await self._finish()
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await self._claims.close()
+            await self._writes.close()
+
+    async def run_until_idle(self) -> None:
+        """Process what is due now and return when nothing is left: for commands and tests."""
+        stop = asyncio.Event()
+        working = asyncio.create_task(self.run(stop))
+        try:
+            while not working.done() and not await self._idle():
+                self._wake.set()
+                await asyncio.sleep(0.02)
+        finally:
+            stop.set()
+            self._wake.set()
+            await working
+
+    async def _idle(self) -> bool:
+        if self.held or not self._claims.up:
+            return False
+        async with self._claims.use() as connection:
+            row = await (await connection.execute(DUE)).fetchone()
+        return row == (0,) and not self.held
+
+    async def _claim_until(self, stop: asyncio.Event) -> None:
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                if not await self._claim_some():
+                    waits = [asyncio.create_task(self._wake.wait()), stopped]
+                    await asyncio.wait(waits, timeout=self.poll, return_when=asyncio.FIRST_COMPLETED)
+                    waits[0].cancel()
+        finally:
+            stopped.cancel()
+
+    async def _claim_some(self) -> bool:
+        """Claim as many as there is room for; whether it is worth trying again at once."""
+        room = self.room - len(self.held)
+        if room <= 0:
+            self._freed.clear()
+            try:
+                await asyncio.wait_for(self._freed.wait(), min(self.poll, LOOK_UP))
+            except TimeoutError:
+                return False
+            return True
+        self._wake.clear()
+        try:
+            async with self._claims.use() as connection:
+                claimed = await claim(connection, room, self.lease, self.clock)
+                await link_phones(connection, claimed, sandbox=self.sandbox)
+        except psycopg.Error as error:
+            logger.warning("no claim: %s", type(error).__name__)
+            await asyncio.sleep(RETRY_STORE)
+            return False
+        for delivery in claimed:
+            self._start(delivery)
+        return bool(claimed)
+
+    def _start(self, delivery: Claimed) -> None:
+        self.held[delivery.id] = delivery
+        metrics.PROCESSING.set(len(self.held))
+        task = asyncio.create_task(self._process(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _process(self, delivery: Claimed) -> None:
+        waiting_since = perf_counter()
+        async with self.slots:
+            metrics.SLOT_SECONDS.observe(perf_counter() - waiting_since)
+            outcome = await self.processor.process(delivery)
+        self.outcomes.put_nowait(outcome)
+
+    async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` again whatever ends it, short of cancellation: without it the worker would stand still."""
+        while True:
+            try:
+                await work()
+            except psycopg.Error as error:
+                logger.warning("%s: %s", work.__name__, type(error).__name__)
+            except Exception:
+                logger.exception("%s", work.__name__)
+            await asyncio.sleep(RETRY_STORE)
+
+    async def _listen(self) -> None:
+        connection = await connect("worker bell")
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            async for _ in connection.notifies():
+                self._wake.set()
+        finally:
+            await connection.close()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.lease / 3)
+            if self.held:
+                async with self._claims.use() as connection:
+                    await renew(connection, self.held.values(), self.lease)
+
+    async def _write_outcomes(self) -> None:
+        while True:
+            batch = [await self.outcomes.get()]
+            samples = _size(batch[0])
+            while not self.outcomes.empty() and len(batch) < BATCH_DELIVERIES and samples < BATCH_SAMPLES:
+                batch.append(self.outcomes.get_nowait())
+                samples += _size(batch[-1])
+            try:
+                await self._write(batch)
+            finally:
+                self._let_go(batch)
+
+    async def _write(self, batch: Sequence[Outcome]) -> None:
+        """Write a batch, however long PostgreSQL is away; around a row that it refuses, halve."""
+        while True:
+            try:
+                await self._write_once(batch)
+            except (psycopg.Error, KeyError, ValueError) as error:
+                if not passes(error):
+                    await self._halve(batch, error)
+                    return
+                logger.warning(
+                    "%d outcomes not written yet: %s %s", len(batch), type(error).__name__, error.diag.message_primary
+                )
+                await asyncio.sleep(RETRY_STORE)
+            else:
+                return
+
+    async def _write_once(self, batch: Sequence[Outcome]) -> None:
+        started = perf_counter()
+        async with self._writes.use() as connection:
+            if self._prepared is not connection:
+                await prepare(connection)
+                self._prepared = connection
+            written = await self.storer.write(connection, batch)
+        metrics.STORE_SECONDS.observe(perf_counter() - started)
+        self._count([outcome for outcome in batch if outcome.delivery.id in written])
+
+    async def _halve(self, batch: Sequence[Outcome], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._write(batch[:middle])
+            await self._write(batch[middle:])
+            return
+        outcome = batch[0]
+        if outcome.error_class == "unstorable":
+            logger.error("delivery %d cannot be written down at all", outcome.delivery.id, exc_info=error)
+            return
+        logger.warning("delivery %d cannot be stored", outcome.delivery.id, exc_info=error)
+        outcome.kind, outcome.stage, outcome.error_class = "failed", "store", "unstorable"
+        outcome.reason = f"the database refuses what it yields ({type(error).__name__})"
+        outcome.normalised, outcome.document = Normalised(), None
+        await self._write([outcome])
+
+    def _let_go(self, batch: Sequence[Outcome]) -> None:
+        for outcome in batch:
+            self.held.pop(outcome.delivery.id, None)
+        metrics.PROCESSING.set(len(self.held))
+        self._freed.set()
+
+    def _count(self, written: Sequence[Outcome]) -> None:
+        now = self.clock.now()
+        for outcome in written:
+            vendor = outcome.delivery.vendor
+            metrics.PROCESSED.labels(vendor, outcome.kind).inc()
+            if outcome.normalised is not None:
+                metrics.SAMPLES.labels(vendor).inc(len(outcome.normalised.samples))
+                metrics.SAMPLES_REFUSED.labels(vendor).inc(len(outcome.normalised.refused))
+            if outcome.kind == "done":
+                seconds = (now - outcome.delivery.received_at).total_seconds()
+                metrics.STORED_SECONDS.labels(vendor).observe(max(seconds, 0.0))
+
+    async def _finish(self) -> None:
+        """Let what is under way end; give back what does not in time."""
+        try:
+            async with asyncio.timeout(FINISH_WITHIN):
+                while self.held:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            logger.warning("giving back %d deliveries", len(self.held))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.held:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        try:
+            async with asyncio.timeout(1.5), self._claims.use() as connection:
+                await release(connection, self.held.values())
+        except (psycopg.Error, TimeoutError):
+            logger.warning("leases could not be given back: they run out within %g s", self.lease)
+        self.held.clear()
+
+
+DUE = "SELECT count(*) FROM webhooks_delivery WHERE state IN ('received', 'retrying') AND next_attempt_at <= now()"
+
+
+# Classes of SQLSTATE that say nothing about the rows: the connection, the transaction, room, an operator, the system.
+PASSING = ("08", "25", "40", "53", "55", "57", "58")
+
+
+def passes(error: Exception) -> TypeGuard[psycopg.Error]:
+    """Whether the same rows may be taken another time: PostgreSQL was away (no SQLSTATE) or in trouble of its own."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    return (error.sqlstate or PASSING[0]).startswith(PASSING)
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome.normalised.samples) if outcome.normalised else 0
