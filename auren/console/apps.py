@@ -1,0 +1,14 @@
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
+
+
+class ConsoleConfig(AppConfig):
+    name = "auren.console"
+    label = "console"
+
+    def ready(self) -> None:
+        from auren.console import roles  # noqa: PLC0415 - models are there only now
+
+        # The console has no models and so no signal of its own: it follows the apps whose rights it hands out.
+        for label in roles.APPS:
+            post_migrate.connect(roles.set_up, sender=apps.get_app_config(label), dispatch_uid=f"roles of {label}")

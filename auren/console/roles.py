@@ -1,0 +1,60 @@
+"""Who may do what: three groups with the least rights their work needs. This file is the truth, not the database.
+
+`support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
+own). `admin` also decides who may see whom and which keys post. `clinician` has no right in the admin at all: a
+clinician sees the patients assigned to them now, and nothing else. User accounts are a superuser's business, because
+whoever may edit users could make themselves one.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission, User
+
+SUPPORT = (
+    "webhooks.view_delivery",
+    "webhooks.view_attempt",
+    "webhooks.retry_delivery",
+    "webhooks.ignore_delivery",
+    "webhooks.view_payload",
+    "devices.view_patient",
+    "devices.change_patient",
+    "devices.view_link",
+    "devices.view_assignment",
+    "devices.view_apikey",
+    "biometrics.view_conflict",
+    "biometrics.view_sample",
+)
+ADMIN = (
+    *SUPPORT,
+    "devices.add_patient",
+    "devices.add_assignment",
+    "devices.change_assignment",
+    "devices.delete_assignment",
+    "devices.change_apikey",
+    "auth.view_user",
+    "auth.view_group",
+)
+ROLES: dict[str, tuple[str, ...]] = {"support": SUPPORT, "admin": ADMIN, "clinician": ()}
+APPS = sorted({right.partition(".")[0] for right in ADMIN})
+
+
+def give(user: User, role: str) -> None:
+    """Put `user` into `role` and no other; support and admin may then enter the admin."""
+    user.groups.set([Group.objects.get(name=role)])
+    user.is_staff = role != "clinician"
+    user.save(update_fields=["is_staff"])
+
+
+def set_up(**_: Any) -> None:
+    """Create the groups and give each exactly its rights, as far as they exist yet. Runs after every migrate."""
+    for name, rights in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=name)
+        group.permissions.set(_permissions(rights))
+
+
+def _permissions(rights: Iterable[str]) -> list[Permission]:
+    wanted = set(rights)
+    codenames = {right.partition(".")[2] for right in wanted}
+    found = Permission.objects.filter(codename__in=codenames).select_related("content_type")
+    return [right for right in found if f"{right.content_type.app_label}.{right.codename}" in wanted]

@@ -1,0 +1,55 @@
+// The list under the charts: who said what, which device was drawn, and why.
+
+const SHOWN = 10;
+const QUARTER = 900;
+
+// A duration reads as hours and minutes, everything else as its number and unit.
+function amount(value, unit) {
+  if (unit !== "s") return `${Math.round(value * 10) / 10}${unit ? ` ${unit}` : ""}`;
+  const minutes = Math.round(value / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function sentence(conflict, clock) {
+  const values = conflict.values.map(({ source, value }) => `${source} ${amount(value, conflict.unit)}`).join(", ");
+  const open = conflict.state === "open" ? " Open: waits for a person." : "";
+  const when = conflict.end - conflict.start <= QUARTER ? clock.short(conflict.start) : clock.span(conflict.start, conflict.end);
+  return [when, `${conflict.label}: ${values}. ${conflict.winner} drawn: ${conflict.why}.${open}`];
+}
+
+function entry(conflict, clock, onShow) {
+  const item = document.createElement("li");
+  const time = document.createElement("strong");
+  const text = document.createElement("span");
+  const button = document.createElement("button");
+  [time.textContent, text.textContent] = sentence(conflict, clock);
+  button.className = "quiet";
+  button.textContent = "Show";
+  button.setAttribute("aria-label", `Show ${time.textContent} in the charts`);
+  button.addEventListener("click", () => onShow(conflict));
+  item.append(time, text, button);
+  return item;
+}
+
+function plain(text) {
+  const item = document.createElement("li");
+  item.className = "plain";
+  item.textContent = text;
+  return item;
+}
+
+export function list(place, conflicts, more, clock, onShow, all = false) {
+  const newest = [...conflicts].reverse();
+  const shown = all ? newest : newest.slice(0, SHOWN);
+  place.replaceChildren(...shown.map((conflict) => entry(conflict, clock, onShow)));
+  if (!conflicts.length) place.append(plain("Nowhere in this range."));
+  if (shown.length < newest.length) {
+    const rest = plain("");
+    const button = document.createElement("button");
+    button.className = "quiet";
+    button.textContent = `Show all ${newest.length}`;
+    button.addEventListener("click", () => list(place, conflicts, more, clock, onShow, true));
+    rest.append(button);
+    place.append(rest);
+  } else if (more) place.append(plain("There are more than are listed here: zoom in to see them."));
+}

@@ -1,0 +1,275 @@
+// One strip of the page: a uPlot chart, its legend, and the numbers under the cursor.
+
+import * as draw from "./draw.js";
+
+const HEIGHTS = { line: 190, dots: 150, bars: 130, stages: 150 };
+const AXIS_WIDTH = 86; // the same for all lanes, so that one moment stands in one column
+const LONGEST_NAME = 12;
+const COLOURS = 6;
+const seen = new Map(); // devices keep their colour while the page is open
+
+export const middle = (line, row) => (line.start[row] + line.end[row]) / 2;
+
+// A device's own colour, unless another line of this lane has it already.
+function pick(sources, taken) {
+  const key = sources.join("+");
+  if (!seen.has(key)) seen.set(key, seen.size % COLOURS);
+  let number = seen.get(key);
+  for (let tries = 0; taken.has(number) && tries < COLOURS; tries += 1) number = (number + 1) % COLOURS;
+  taken.add(number);
+  return draw.colour(`series-${number + 1}`);
+}
+
+const alike = (one, other) => one.label === other.label && String(one.value) === String(other.value);
+
+// The lane's lines with what drawing needs: the settled ones, and the devices' own as thin dashes on request.
+function dressed(lane) {
+  const taken = new Set();
+  const colours = new Map();
+  const dress = (series, line, own) => {
+    const key = `${series.metric} ${line.sources}`;
+    if (!colours.has(key)) colours.set(key, pick(line.sources, taken));
+    return { line, own, shape: series.shape, stroke: colours.get(key), label: own ? `${line.label}, every reading` : line.label };
+  };
+  return lane.series.flatMap((series) => {
+    const settled = series.lines.map((line) => dress(series, line, false));
+    const own = (series.every_source ?? []).map((line) => dress(series, line, true));
+    if (own.length && (series.shape === "bars" || series.shape === "stages")) return own;
+    return [...settled, ...own.filter((one) => !settled.some((other) => alike(one.line, other.line)))];
+  });
+}
+
+// Rows with a value whose neighbours are gaps: a line cannot show them, so they get a dot.
+function alone(chart, index, show) {
+  if (show) return null;
+  const values = chart.data[index];
+  const rows = [];
+  let [before, last] = [null, null];
+  values.forEach((value, row) => {
+    if (value === undefined) return;
+    if (last !== null && before === null && value === null) rows.push(last);
+    before = last === null ? null : values[last];
+    last = value === null ? null : row;
+    if (value === null) before = null;
+  });
+  if (last !== null && before === null) rows.push(last);
+  return rows;
+}
+
+function lineSeries({ line, own, shape, stroke, label }) {
+  const dots = shape === "dots" && !own;
+  return {
+    label,
+    stroke,
+    width: own ? 1 : shape === "dots" ? 1 : 1.5,
+    dash: own ? [4, 4] : undefined,
+    points: { show: dots ? true : undefined, size: dots ? 7 : 4, fill: stroke, filter: dots ? undefined : alone },
+  };
+}
+
+const edge = (label) => ({ label, stroke: "transparent", width: 0, points: { show: false } });
+const unseen = (label) => ({ label, paths: () => null, points: { show: false } });
+
+// uPlot wants one row of times for all lines: joined, with gaps as nulls from one value to the next (it breaks a line
+// only between neighbouring times) and the other lines' times as undefined.
+const EXPAND_NULLS = 2;
+
+function aligned(lines) {
+  const series = [{}];
+  const bands = [];
+  const tables = lines.map((one) => {
+    const { line, shape, label, stroke } = one;
+    const times = line.start.map((_, row) => middle(line, row));
+    if (shape === "bars" || shape === "stages") {
+      series.push(unseen(label));
+      return [times, line.value];
+    }
+    series.push(lineSeries(one));
+    if (!line.low || one.own) return [times, line.value];
+    series.push(edge(label), edge(label));
+    bands.push({ series: [series.length - 2, series.length - 1], fill: `${stroke}30` });
+    return [times, line.value, line.high, line.low];
+  });
+  return { series, bands, data: uPlot.join(tables, tables.map((table) => table.map(() => EXPAND_NULLS))) };
+}
+
+function scaleOf(shape, lines, key) {
+  if (shape === "stages") return [0.4, (lines.some(({ own }) => own) ? lines.length : draw.STAGE_ROWS) + 0.6];
+  if (shape === "bars") return (chart, low, high) => [0, Math.max(high ?? 0, 100) * 1.12];
+  if (key === "scores") return [0, 105];
+  return (chart, low, high) => (low === null ? [0, 1] : uPlot.rangeNum(low, high, 0.12, true));
+}
+
+const shortened = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
+
+function stageAxis(lines) {
+  const strips = lines.some(({ own }) => own);
+  const names = lines.map(({ line }) => shortened(line.label.split(" · ").pop())).reverse();
+  return {
+    splits: strips ? lines.map((_, place) => place + 1) : draw.STAGE_SPLITS,
+    values: () => (strips ? names : draw.STAGE_NAMES),
+    filter: (chart, splits) => splits,
+  };
+}
+
+function axes(shape, lines, clock) {
+  const look = { stroke: draw.colour("dim"), grid: { stroke: draw.colour("grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+  const upright = shape === "stages" ? stageAxis(lines) : { space: 34 };
+  return [
+    { ...look, space: 76, size: 40, values: clock.ticks },
+    { ...look, size: AXIS_WIDTH, ...upright },
+  ];
+}
+
+function painted(shape, lines, conflicts) {
+  const columns = new Set(lines.map(({ own, line }) => (own ? String(line.sources) : "settled")));
+  const order = [...columns];
+  const placed = lines.map((one) => ({ ...one, place: order.indexOf(one.own ? String(one.line.sources) : "settled"), places: order.length }));
+  return (chart) => {
+    if (shape === "bars") draw.bars(chart, placed);
+    if (shape === "stages") (lines.some(({ own }) => own) ? draw.strips : draw.hypnogram)(chart, lines);
+    draw.marks(chart, conflicts);
+  };
+}
+
+const swatch = (fill) => {
+  const box = document.createElement("span");
+  box.className = "swatch";
+  box.style.background = fill;
+  return box;
+};
+
+function legend(list, shape, lines, conflicts) {
+  const outputs = lines.map(({ label, stroke }) => {
+    const entry = document.createElement("li");
+    const output = document.createElement("output");
+    entry.append(...(shape === "stages" ? [] : [swatch(stroke)]), label, output);
+    list.append(entry);
+    return output;
+  });
+  if (conflicts.length) {
+    const entry = document.createElement("li");
+    const mark = document.createElement("span");
+    mark.className = "swatch mark";
+    entry.append(mark, "devices disagree");
+    list.append(entry);
+  }
+  return outputs;
+}
+
+export function said(shape, value) {
+  if (value === null || value === undefined) return "–";
+  return shape === "stages" ? draw.STAGES[value] : value.toLocaleString("en-GB", { maximumFractionDigits: 1 });
+}
+
+// The row that spans `at`, else the nearest one within `reach` seconds, else -1.
+function rowAt(line, at, reach) {
+  let [best, distance] = [-1, Infinity];
+  for (let row = 0; row < line.value.length; row += 1) {
+    if (line.value[row] === null) continue;
+    const inside = at >= line.start[row] && at < line.end[row];
+    const away = inside ? 0 : Math.abs(middle(line, row) - at);
+    if (away < distance) [best, distance] = [row, away];
+  }
+  return distance <= reach ? best : -1;
+}
+
+function summary(title, shape, lines) {
+  const values = lines.flatMap(({ line }) => line.value.filter((value) => value !== null));
+  const devices = lines.map(({ label }) => label).join("; ");
+  if (shape === "stages") return `${title}: ${devices}. The table below has every stage.`;
+  return `${title}: ${devices}. From ${said(shape, Math.min(...values))} to ${said(shape, Math.max(...values))}. The table below has every value.`;
+}
+
+export class LaneChart {
+  // `page` gives the common view: `range()`, `clock`, `onSelect(from, to)`, `onReset()`, `onCursor(at)`.
+  constructor(lane, conflicts, page) {
+    this.page = page;
+    this.section = document.getElementById(`lane-${lane.key}`);
+    this.lines = dressed(lane);
+    this.shape = lane.series[0].shape;
+    this.conflicts = conflicts;
+    this.holder = this.section.querySelector(".chart");
+    const list = this.section.querySelector(".legend");
+    list.replaceChildren();
+    this.holder.replaceChildren();
+    this.holder.classList.toggle("bare", !this.lines.length);
+    if (this.lines.length) this.draw(lane, list);
+    else this.say("No data in this range.");
+  }
+
+  say(text) {
+    this.holder.textContent = text;
+    this.holder.setAttribute("aria-label", text);
+  }
+
+  draw(lane, list) {
+    this.outputs = legend(list, this.shape, this.lines, this.conflicts);
+    this.holder.setAttribute("aria-label", summary(lane.title, this.shape, this.lines));
+    const { series, bands, data } = aligned(this.lines);
+    this.chart = new uPlot({ ...this.options(lane.key), series, bands }, data, this.holder);
+  }
+
+  options(key) {
+    const { page } = this;
+    return {
+      width: Math.max(this.holder.clientWidth, 300),
+      height: HEIGHTS[this.shape],
+      pxAlign: 0,
+      padding: [8, 12, 0, 0],
+      tzDate: page.clock.wall,
+      legend: { show: false },
+      scales: { x: { range: () => page.range() }, y: { range: scaleOf(this.shape, this.lines, key) } },
+      axes: axes(this.shape, this.lines, page.clock),
+      cursor: this.cursor(),
+      hooks: {
+        draw: [painted(this.shape, this.lines, this.conflicts)],
+        setSelect: [(chart) => this.selected(chart)],
+        setCursor: [(chart) => this.pointed(chart)],
+      },
+    };
+  }
+
+  cursor() {
+    return {
+      y: false,
+      points: { show: false },
+      drag: { x: true, y: false, setScale: false },
+      bind: { dblclick: () => () => this.page.onReset() },
+      // Only the pointer is shared: a selection belongs to the chart it was drawn on.
+      sync: { key: "lanes", setSeries: false, filters: { pub: (type) => type === "mousemove" || type === "mouseleave" } },
+    };
+  }
+
+  selected(chart) {
+    const { left, width } = chart.select;
+    if (width < 4) return;
+    const [from, to] = [chart.posToVal(left, "x"), chart.posToVal(left + width, "x")];
+    chart.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    this.page.onSelect(from, to);
+  }
+
+  pointed(chart) {
+    const { left } = chart.cursor;
+    const at = left === undefined || left < 0 ? null : chart.posToVal(left, "x");
+    const reach = at === null ? 0 : chart.posToVal(left + 10, "x") - at;
+    this.lines.forEach(({ line, shape }, place) => {
+      const row = at === null ? -1 : rowAt(line, at, reach);
+      this.outputs[place].textContent = at === null ? "" : said(shape, line.value[row]);
+    });
+    this.page.onCursor(at);
+  }
+
+  rescale() {
+    const [min, max] = this.page.range();
+    this.chart?.setScale("x", { min, max });
+  }
+
+  resize() {
+    this.chart?.setSize({ width: Math.max(this.holder.clientWidth, 300), height: HEIGHTS[this.shape] });
+  }
+
+  remove() {
+    this.chart?.destroy();
+  }
+}

@@ -1,0 +1,44 @@
+// Times as people say them, always in the patient's zone. Seconds in, text out.
+
+const DAY = 86_400;
+
+export class Clock {
+  constructor(zone) {
+    this.zone = zone;
+    const format = (options) => new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", ...options });
+    this.formats = {
+      time: format({ hour: "2-digit", minute: "2-digit" }),
+      second: format({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
+      day: format({ day: "numeric", month: "short" }),
+      full: format({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
+      year: format({ day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" }),
+    };
+  }
+
+  // A time of the clock that is not over a minute long keeps its seconds where it has any.
+  time = (at) => this.formats[at % 60 ? "second" : "time"].format(at * 1000);
+  day = (at) => this.formats.day.format(at * 1000);
+  full = (at) => this.formats.full.format(at * 1000);
+  year = (at) => this.formats.year.format(at * 1000);
+  short = (at) => `${this.day(at)} ${this.time(at)}`;
+
+  span(from, to) {
+    if (from === to) return this.short(from);
+    return this.day(from) === this.day(to) ? `${this.short(from)}–${this.time(to)}` : `${this.short(from)} – ${this.short(to)}`;
+  }
+
+  // Labels under an axis: the day alone where labels are days apart, else the time, with the day where it changes.
+  ticks = (chart, splits, axis, space, apart) => {
+    let last = "";
+    return splits.map((at) => {
+      const day = this.day(at);
+      if (apart >= DAY) return day;
+      const label = day === last ? this.time(at) : `${this.time(at)}\n${day}`;
+      last = day;
+      return label;
+    });
+  };
+
+  // uPlot places its splits by the wall clock of this date.
+  wall = (at) => uPlot.tzDate(new Date(at * 1000), this.zone);
+}

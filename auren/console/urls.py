@@ -1,0 +1,12 @@
+from django.contrib.auth.views import LogoutView
+from django.urls import path
+
+from auren.console import views
+
+urlpatterns = [
+    path("", views.patients, name="patients"),
+    path("sign-in/", views.SignIn.as_view(), name="login"),
+    path("sign-out/", LogoutView.as_view(), name="logout"),
+    path("patients/<int:pk>/", views.patient, name="patient"),
+    path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
+]

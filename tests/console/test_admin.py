@@ -1,0 +1,227 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin as django_admin
+from django.contrib.auth.models import AnonymousUser, Group, User
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from auren.biometrics.models import Source
+from auren.console import roles
+from devices.models import ApiKey, Assignment, Link, Patient
+from tests.biometrics.stored import dispute, store
+from tests.console.conftest import NOW, person, signed_in
+
+OURS = ("biometrics", "devices", "webhooks", "console")
+SAMPLES = "/admin/biometrics/sample/"
+
+
+def ours() -> list[Any]:
+    return [page for model, page in django_admin.site._registry.items() if model._meta.app_label in OURS]
+
+
+def text(client: Client, address: str) -> str:
+    response = client.get(address)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_a_clinician_has_no_way_into_the_admin(clinic: Client) -> None:
+    assert clinic.get("/admin/").status_code == 302
+    assert clinic.get("/admin/webhooks/delivery/").status_code == 302
+
+
+def test_each_role_has_exactly_its_rights(database: str) -> None:
+    for name, rights in roles.ROLES.items():
+        found = Group.objects.get(name=name).permissions.values_list("content_type__app_label", "codename")
+        assert {f"{app}.{codename}" for app, codename in found} == set(rights)
+
+
+def test_migrating_again_mends_what_was_changed_by_hand(database: str) -> None:
+    Group.objects.get(name="support").permissions.clear()
+    Group.objects.filter(name="admin").delete()
+    call_command("migrate", verbosity=0)
+    test_each_role_has_exactly_its_rights(database)
+
+
+def test_a_person_has_one_role_at_a_time(database: str) -> None:
+    user = person("pat", "support")
+    assert user.is_staff
+    roles.give(user, "clinician")
+    assert (list(user.groups.values_list("name", flat=True)), user.is_staff) == (["clinician"], False)
+
+
+def test_every_action_of_every_page_needs_a_right(database: str) -> None:
+    request = RequestFactory().get("/admin/")
+    request.user = AnonymousUser()
+    for page in ours():
+        assert page.get_actions(request) == {}
+
+
+def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> None:
+    shown = {type(page).__name__ for page in ours()}
+    assert shown == {
+        "ApiKeyAdmin",
+        "AssignmentAdmin",
+        "ConflictAdmin",
+        "DeliveryAdmin",
+        "LinkAdmin",
+        "PatientAdmin",
+        "SampleAdmin",
+    }
+    assert not django_admin.site.is_registered(apps.get_model("devices", "Token"))
+
+
+def test_a_patients_name_and_zone_are_edited_and_the_external_id_is_not(support: Client, patient: Patient) -> None:
+    address = f"/admin/devices/patient/{patient.pk}/change/"
+    links = {"links-TOTAL_FORMS": "0", "links-INITIAL_FORMS": "0"}
+    sent = {"external_id": "stolen", "display_name": "Ada N.", "timezone": "Asia/Kathmandu", **links}
+    assert support.post(address, sent).status_code == 302
+    patient.refresh_from_db()
+    assert (patient.external_id, patient.display_name, patient.timezone) == ("user_1", "Ada N.", "Asia/Kathmandu")
+
+
+@pytest.mark.parametrize("zone", ["Middle/Earth", "../etc/passwd", "CET+1", "Europe"])
+def test_a_zone_that_is_none_is_refused_in_words(support: Client, patient: Patient, zone: str) -> None:
+    address = f"/admin/devices/patient/{patient.pk}/change/"
+    links = {"links-TOTAL_FORMS": "0", "links-INITIAL_FORMS": "0"}
+    body = support.post(address, {"display_name": "A", "timezone": zone, **links}).content.decode()
+    assert "is no IANA time zone. Use a name such as Europe/Berlin." in body
+
+
+def test_only_admins_add_patients_and_nobody_deletes_one(support: Client, admin: Client, patient: Patient) -> None:
+    assert support.get("/admin/devices/patient/add/").status_code == 403
+    assert admin.get("/admin/devices/patient/add/").status_code == 200
+    assert admin.post(f"/admin/devices/patient/{patient.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_links_are_read_only_and_say_since_when(support: Client, link: Link) -> None:
+    Link.objects.update(status="stale", status_since=timezone.now() - timedelta(hours=2), paused_at=timezone.now())
+    body = text(support, f"/admin/devices/link/{link.pk}/change/")
+    assert "state-stale" in body
+    assert "2\xa0hours ago" in body
+    assert support.post(f"/admin/devices/link/{link.pk}/change/", {"status": "active"}).status_code == 403
+
+
+def test_an_admin_assigns_a_patient_to_a_clinician_and_to_nobody_else(
+    admin: Client, clinician: User, patient: Patient
+) -> None:
+    sent = {"patient": patient.pk, "since_0": "2026-01-01", "since_1": "00:00:00", "until_0": "", "until_1": ""}
+    helper = person("helper", "support")
+    assert admin.post("/admin/devices/assignment/add/", {**sent, "clinician": helper.pk}).status_code == 200
+    assert admin.post("/admin/devices/assignment/add/", {**sent, "clinician": clinician.pk}).status_code == 302
+    assert Assignment.objects.get().clinician == clinician
+
+
+def test_support_sees_assignments_but_makes_none(support: Client, assigned: Assignment) -> None:
+    assert "clara" in text(support, "/admin/devices/assignment/")
+    assert support.get("/admin/devices/assignment/add/").status_code == 403
+
+
+def test_a_keys_page_names_its_owner_and_patients_and_never_the_digest(admin: Client, patient: Patient) -> None:
+    key, secret = ApiKey.issue("Phone of Ada", patient)
+    for address in ("/admin/devices/apikey/", f"/admin/devices/apikey/{key.pk}/change/"):
+        body = text(admin, address)
+        assert "Phone of Ada" in body
+        assert secret not in body
+        assert bytes(key.digest).hex() not in body
+
+
+def test_revoking_a_key_is_confirmed_first_and_logged(admin: Client, patient: Patient) -> None:
+    key, _ = ApiKey.issue("Phone of Ada", patient)
+    chosen = {"action": "revoke", "_selected_action": [str(key.pk)]}
+    assert "refused within seconds" in admin.post("/admin/devices/apikey/", chosen).content.decode()
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    admin.post("/admin/devices/apikey/", {**chosen, "confirmed": "1"})
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert "revoked" in text(admin, f"/admin/devices/apikey/{key.pk}/history/")
+
+
+def test_support_may_not_revoke_a_key(support: Client, patient: Patient) -> None:
+    key, _ = ApiKey.issue("Phone of Ada", patient)
+    support.post("/admin/devices/apikey/", {"action": "revoke", "_selected_action": [str(key.pk)], "confirmed": "1"})
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+def test_conflicts_name_patient_devices_and_values(support: Client, patient: Patient, ring: Source) -> None:
+    one = dispute("heart_rate", NOW, NOW, {ring: 48}, ring, patient_id=patient.pk, state="open")
+    for address in ("", f"{one.pk}/change/", "?q=user_1", "?state__exact=open", "?metric=1"):
+        body = text(support, f"/admin/biometrics/conflict/{address}")
+        assert "Oura ring: 48 /min" in body
+        assert "user_1" in body
+    for address in ("?q=nobody", "?metric=2", "?state__exact=settled"):
+        assert "Oura ring: 48 /min" not in text(support, f"/admin/biometrics/conflict/{address}")
+
+
+def test_samples_are_listed_for_a_patient_a_metric_and_a_range_only(
+    support: Client, patient: Patient, ring: Source
+) -> None:
+    store(ring, "heart_rate", 48, NOW - timedelta(minutes=5), patient_id=patient.pk, record="record-of-ada")
+    with CaptureQueriesContext(connection) as asked:
+        assert "Choose a patient, a metric and a range." in text(support, SAMPLES)
+    assert not any("biometrics_sample" in query["sql"] for query in asked.captured_queries)
+    start, end = f"{NOW - timedelta(hours=1):%Y-%m-%dT%H:%M}", f"{NOW + timedelta(hours=1):%Y-%m-%dT%H:%M}"
+    body = text(support, f"{SAMPLES}?patient=user_1&metric=1&start_at={start}&end_at={end}")
+    for shown in ("Heart rate", "48 /min", "Oura ring", "record-of-ada", "/admin/webhooks/delivery/1/change/"):
+        assert shown in body
+    assert "No sample of this metric" in text(
+        support, f"{SAMPLES}?patient=user_1&metric=2&start_at={start}&end_at={end}"
+    )
+
+
+def test_a_long_range_of_samples_is_read_in_pages(
+    support: Client, patient: Patient, ring: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auren.console.admin.PAGE", 2)
+    for place in range(3):
+        store(ring, "heart_rate", 41 + place, NOW + timedelta(minutes=place), patient_id=patient.pk)
+    start, end = f"{NOW:%Y-%m-%dT%H:%M}", f"{NOW + timedelta(hours=1):%Y-%m-%dT%H:%M}"
+    response = support.get(f"{SAMPLES}?patient=user_1&metric=1&start_at={start}&end_at={end}")
+    assert [row.amount for row in response.context["rows"]] == ["41 /min", "42 /min"]
+    after = f"{response.context['more_from']:%Y-%m-%dT%H:%M:%S}"
+    assert f"start_at={after}" in response.content.decode()
+    response = support.get(f"{SAMPLES}?patient=user_1&metric=1&start_at={after}&end_at={end}")
+    assert [row.amount for row in response.context["rows"]] == ["42 /min", "43 /min"]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        (
+            "patient=nobody&metric=1&start_at=2026-01-01T00:00&end_at=2026-01-02T00:00",
+            "No patient has this external id.",
+        ),
+        ("patient=user_1&metric=1&start_at=2026-01-02T00:00&end_at=2026-01-01T00:00", "The range must end after"),
+        ("patient=user_1&metric=1&start_at=2020-01-01T00:00&end_at=2026-01-01T00:00", "366 days or less"),
+        ("patient=user_1&metric=99&start_at=2026-01-01T00:00&end_at=2026-01-02T00:00", "Select a valid choice."),
+        ("patient=user_1&metric=1&start_at=today&end_at=2026-01-02T00:00", "Enter a valid date/time."),
+    ],
+)
+def test_a_search_for_samples_that_makes_no_sense_says_why(
+    support: Client, patient: Patient, query: str, reason: str
+) -> None:
+    assert reason in text(support, f"{SAMPLES}?{query}")
+
+
+def test_a_sample_has_no_page_of_its_own_because_nothing_finds_it_by_id(support: Client) -> None:
+    assert support.get(f"{SAMPLES}1/change/").status_code == 404
+
+
+def test_samples_need_their_right(database: str) -> None:
+    user = person("no-rights", "support")
+    user.groups.clear()
+    assert signed_in(user).get(SAMPLES).status_code == 403
+
+
+def test_admin_pages_run_under_the_same_strict_policy(support: Client) -> None:
+    response = support.get("/admin/webhooks/delivery/")
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+    assert "unsafe" not in response.headers["Content-Security-Policy"]

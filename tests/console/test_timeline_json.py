@@ -1,0 +1,134 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.test import Client
+
+from auren.biometrics.models import Source
+from devices.models import Patient
+from tests.biometrics.stored import dispute, store
+
+NOON = datetime(2026, 11, 13, 12, tzinfo=UTC)
+MINUTES = timedelta(minutes=1)
+ASKED = {"from": "2026-11-13T00:00:00Z", "to": "2026-11-14T00:00:00Z"}
+
+pytestmark = pytest.mark.usefixtures("assigned")
+
+
+def ask(client: Client, patient: Patient, **asked: str) -> Any:
+    return client.get(f"/patients/{patient.pk}/timeline.json?{urlencode({**ASKED, **asked})}")
+
+
+def lanes(answer: Any) -> dict[str, Any]:
+    return {lane["key"]: lane for lane in answer.json()["lanes"]}
+
+
+def test_every_line_says_what_it_is_and_from_which_device(clinic: Client, patient: Patient, ring: Source) -> None:
+    store(ring, "heart_rate", 50, NOON, patient_id=patient.pk)
+    answer = ask(clinic, patient)
+    (line,) = lanes(answer)["heart_rate"]["series"][0]["lines"]
+    at = NOON.timestamp()
+    assert line == {
+        "label": "Heart rate · Oura ring",
+        "sources": [ring.pk],
+        "start": [at],
+        "end": [at],
+        "value": [50],
+        "low": None,
+        "high": None,
+    }
+    assert answer.json()["zone"] == "Europe/Berlin"
+    assert list(lanes(answer)) == ["heart_rate", "hrv", "sleep", "steps", "scores"]
+
+
+def test_a_crowded_line_comes_with_its_band(clinic: Client, patient: Patient, ring: Source) -> None:
+    for place in range(40):
+        store(ring, "heart_rate", 50 + place, NOON + place * MINUTES, patient_id=patient.pk)
+    (line,) = lanes(ask(clinic, patient, points="10"))["heart_rate"]["series"][0]["lines"]
+    assert (line["value"], line["low"], line["high"]) == ([69.5], [50], [89])
+
+
+def test_zero_steps_are_zero_and_not_nothing(clinic: Client, patient: Patient, watch: Source) -> None:
+    store(watch, "steps", 0, NOON, NOON + 15 * MINUTES, patient_id=patient.pk)
+    (line,) = lanes(ask(clinic, patient))["steps"]["series"][0]["lines"]
+    assert line["value"] == [0]
+
+
+def test_a_conflict_says_who_said_what_who_won_and_why(
+    clinic: Client, patient: Patient, ring: Source, watch: Source
+) -> None:
+    said = {ring: 48.0, watch: 61.0}
+    dispute("heart_rate", NOON, NOON + 5 * MINUTES, said, watch, patient_id=patient.pk, rule="metric_order")
+    (conflict,) = ask(clinic, patient).json()["conflicts"]
+    assert conflict["lane"] == "heart_rate"
+    assert conflict["values"] == [{"source": "Oura ring", "value": 48}, {"source": "Apple Watch", "value": 61}]
+    assert (conflict["winner"], conflict["unit"]) == ("Apple Watch", "bpm")
+    assert conflict["why"] == "for heart rate the order is watch, band, ring, phone"
+
+
+def test_the_nights_conflict_is_marked_on_the_sleep_lane(clinic: Client, patient: Patient, ring: Source) -> None:
+    dispute("sleep_duration", NOON, NOON + 5 * MINUTES, {ring: 48}, ring, patient_id=patient.pk)
+    (conflict,) = ask(clinic, patient).json()["conflicts"]
+    assert conflict["lane"] == "sleep"
+
+
+def test_with_nothing_to_draw_the_answer_says_when_there_last_was(
+    clinic: Client, patient: Patient, ring: Source
+) -> None:
+    assert ask(clinic, patient).json()["last_at"] is None
+    before = NOON - timedelta(days=400)
+    store(ring, "heart_rate", 50, before, patient_id=patient.pk)
+    assert ask(clinic, patient).json()["last_at"] == before.timestamp()
+
+
+def test_every_source_comes_when_asked_for(clinic: Client, patient: Patient, ring: Source, watch: Source) -> None:
+    for by in (ring, watch):
+        store(by, "heart_rate", 50, NOON, patient_id=patient.pk)
+    (series,) = lanes(ask(clinic, patient, sources="all"))["heart_rate"]["series"]
+    assert [len(series["lines"]), len(series["every_source"])] == [1, 2]
+
+
+def test_without_a_range_it_is_the_last_fourteen_days(clinic: Client, patient: Patient) -> None:
+    body = clinic.get(f"/patients/{patient.pk}/timeline.json").json()
+    assert body["to"] - body["from"] == 14 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("asked", "detail"),
+    [
+        ({"from": "yesterday"}, "`from` is not a time"),
+        ({"to": "2026-11-14T00:00:00"}, "`to` has no time zone"),
+        ({"from": "0001-01-01T00:00:00%2B14:00"}, "`from` is not a time"),
+        ({"to": "0001-01-01T00:00:00Z"}, "`to` must lie between"),
+        ({"from": "2026-11-15T00:00:00Z"}, "`from` must be before `to`"),
+        ({"from": "2026-01-01T00:00:00Z"}, "92 days or less"),
+        ({"points": "9"}, "`points` must be a whole number"),
+        ({"points": "1e3"}, "`points` must be a whole number"),
+        ({"points": "9" * 5_000}, "`points` must be a whole number"),
+        ({"sources": "some"}, "`sources` may only be"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_with_what_is_wrong(
+    clinic: Client, patient: Patient, asked: dict[str, str], detail: str
+) -> None:
+    answer = ask(clinic, patient, **asked)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
+    assert detail in answer.json()["detail"]
+
+
+def test_without_a_session_the_scripts_are_told_so(patient: Patient) -> None:
+    assert ask(Client(), patient).status_code == 401
+
+
+def test_a_zone_that_is_none_falls_back_to_utc(clinic: Client, patient: Patient) -> None:
+    for name in ("Middle/Earth", "../etc/passwd", "Europe", ""):
+        Patient.objects.update(timezone=name)
+        assert ask(clinic, patient).json()["zone"] == "UTC"
+
+
+def test_two_weeks_of_five_minute_heart_rate_take_few_queries(
+    clinic: Client, patient: Patient, django_assert_max_num_queries: Any
+) -> None:
+    with django_assert_max_num_queries(18):
+        ask(clinic, patient)
