@@ -1,0 +1,78 @@
+# The two commands are `make run` and `make test`; they need Python 3.11 or later, and a package index within reach.
+# Nothing here needs a compiler, and the path of this folder may have spaces.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all:
+VAR := $(or $(AUREN_VAR),var)
+KAFKA_PORT ?= 9092
+# make test ARGS="-k ingest" passes arguments to pytest; COVERAGE=1 measures, and `coverage combine` and `report` follow
+ARGS ?=
+COVERAGE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types migrations kafka clean
+
+help:
+	@echo "make run      the whole bridge on this machine, with demo people: http://127.0.0.1:8000"
+	@echo "              PORT=8001 another port; AUREN_VAR=folder another place for its data (var/)"
+	@echo "              DATABASE_URL, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS: yours in place of the embedded ones"
+	@echo "make test     every test, on embedded servers; ARGS='-k ingest' for some"
+	@echo "make lint     ruff's rules and format"
+	@echo "make types    mypy, strict"
+	@echo "make kafka    a real Apache Kafka 4 in the foreground, at KAFKA_PORT=9092; needs Java 17 and Maven"
+	@echo "make clean    remove the environment, caches, and the data of make run"
+	@echo "PYTHON=python3.12 chooses the Python that $(VENV) is made with."
+
+run: $(VENV)/run.stamp
+	@exec $(RUN) manage.py up
+
+test: $(VENV)/test.stamp
+	@exec $(RUN) $(if $(COVERAGE),-m coverage run) -m pytest --durations=10 $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/test.stamp
+	$(RUN) -m mypy .
+
+migrations: $(VENV)/test.stamp
+	$(RUN) manage.py makemigrations --check --dry-run
+
+kafka:
+	@exec deploy/kafka/run $(KAFKA_PORT)
+
+# A relocated PostgreSQL (see auren/embedded/initdb.py) is a symlink to a folder of its own under /var/lib/auren.
+clean:
+	@if [ -e "$(VAR)/run.json" ] && kill -0 "$$(cat "$(VAR)/lock" 2>/dev/null)" 2>/dev/null; then \
+	  echo "make run is still running here, as process $$(cat "$(VAR)/lock"): stop it first." >&2; exit 1; \
+	fi
+	@data=$$(readlink "$(VAR)/postgres" || true); \
+	case "$$data" in /var/lib/auren/*) rm -rf "$$data";; esac
+	@if [ -e "$(VAR)/lock" ]; then rm -rf "$(VAR)"; fi
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* deploy/kafka/target
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/run.stamp: requirements.txt | $(RUN)
+	@echo "Installing what the bridge runs on into $(VENV) ..."
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements-dev.txt $(VENV)/run.stamp
+	@echo "Installing what its tests need into $(VENV) ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# The first Python that is new enough. A pyenv shim may exist and not run, so each is tried.
+$(RUN):
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  "$$python" -c 'import ensurepip, venv' 2>/dev/null || { without_venv="$$python"; continue; }; \
+	  exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	if [ -n "$$without_venv" ]; then \
+	  echo "$$without_venv has no module venv: apt-get install $$without_venv-venv (on Debian or Ubuntu)." >&2; \
+	else \
+	  echo "No Python 3.11 or later found$(if $(PYTHON), as $(PYTHON)): install one, or name it with PYTHON=..." >&2; \
+	fi; exit 1
