@@ -49,6 +49,7 @@ class Link(models.Model):
     paused_at = models.DateTimeField(null=True, blank=True)
     last_delivery_at = models.DateTimeField(null=True, blank=True)
     last_synced_at = models.DateTimeField(null=True, blank=True)
+    reconciled_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["vendor", "vendor_user_id"], name="link_of_vendor_user")]
@@ -102,3 +103,92 @@ class ApiKey(models.Model):
         key = cls.objects.create(owner=owner, digest=hashlib.sha256(text.encode()).digest())
         key.patients.set(patients)
         return key, text
+
+
+class Invitation(models.Model):
+    """What support hands a patient to connect a device: for one vendor, once, until `expires_at`.
+
+    The address that carries it is signed and holds nothing but its number. `used_at` is set when a grant is stored.
+    """
+
+    VENDORS = [vendor for vendor in Link.VENDORS if vendor[0] != "healthkit"]
+
+    patient = models.ForeignKey(Patient, models.CASCADE, related_name="invitations")
+    vendor = models.CharField(max_length=16, choices=VENDORS)
+    created_by = models.CharField(max_length=150)
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"invitation {self.pk} to connect {self.get_vendor_display()}"
+
+
+class Subscription(models.Model):
+    """One webhook subscription that we want of Oura, as it was last seen; `vendor_id` is empty while it is missing."""
+
+    vendor = models.CharField(max_length=16, choices=Link.VENDORS, db_default="oura", default="oura")
+    event_type = models.CharField(max_length=64)
+    data_type = models.CharField(max_length=64)
+    vendor_id = models.CharField(max_length=64, blank=True, db_default="", default="")
+    callback_url = models.CharField(max_length=500, blank=True, db_default="", default="")
+    expires_at = models.DateTimeField(null=True)
+    checked_at = models.DateTimeField(null=True)
+    error = models.TextField(blank=True, db_default="", default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["vendor", "event_type", "data_type"], name="subscription_of_pair")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.data_type} {self.event_type}"
+
+
+class Sync(models.Model):
+    """One kind of document of one link: when the vendor last answered for it, and how far polls have asked for it."""
+
+    link = models.ForeignKey(Link, models.CASCADE, related_name="syncs")
+    kind = models.CharField(max_length=64)
+    synced_at = models.DateTimeField(null=True)
+    polled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["link", "kind"], name="sync_of_kind")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of link {self.link_id}"
+
+
+class Outage(models.Model):
+    """A time in which one worker's circuit breaker kept a vendor from being asked; `seen_at` moves while it lasts."""
+
+    vendor = models.CharField(max_length=16, choices=Link.VENDORS)
+    worker = models.UUIDField()
+    opened_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["vendor", "-opened_at"], name="outage_of_vendor")]
+
+    def __str__(self) -> str:
+        return f"{self.get_vendor_display()} was not asked from {self.opened_at:%Y-%m-%d %H:%M:%S}"
+
+
+class Erasure(models.Model):
+    """That a patient was erased, by whom, why, and how many rows of what: the audit record, without health data."""
+
+    external_id = models.CharField(max_length=255)
+    requested_by = models.CharField(max_length=150)
+    reason = models.TextField()
+    erased_at = models.DateTimeField(db_default=Now())
+    removed = models.JSONField(default=dict)
+    delivery_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["external_id"], name="erasure_of_patient")]
+
+    def __str__(self) -> str:
+        return f"erasure of {self.external_id}"
