@@ -180,7 +180,7 @@ def test_samples_are_listed_for_a_patient_a_metric_and_a_range_only(
 def test_a_long_range_of_samples_is_read_in_pages(
     support: Client, patient: Patient, ring: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("auren.console.admin.PAGE", 2)
+    monkeypatch.setattr("auren.console.admin.samples.PAGE", 2)
     for place in range(3):
         store(ring, "heart_rate", 41 + place, NOW + timedelta(minutes=place), patient_id=patient.pk)
     start, end = f"{NOW:%Y-%m-%dT%H:%M}", f"{NOW + timedelta(hours=1):%Y-%m-%dT%H:%M}"
