@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import stamina
 from django.conf import settings
 from prometheus_client import Counter, Histogram
 
@@ -56,9 +57,9 @@ class VendorApi:
             connections=settings.MAX_CONCURRENT_WEBHOOKS + SPARE_CONNECTIONS,
         )
 
-    def for_link(self, link_id: int) -> "LinkApi":
+    def for_link(self, link_id: int, *, background: bool = False) -> "LinkApi":
         """An `Api` for one asking: it reads the token once and takes note of when it sent the first call."""
-        return LinkApi(self, link_id)
+        return LinkApi(self, link_id, background=background)
 
     async def warm_up(self, connections: int = WARM_CONNECTIONS) -> None:
         """Open connections before the first call needs them, without a token. That the vendor is away is no fault."""
@@ -100,9 +101,10 @@ class VendorApi:
 class LinkApi:
     """`Api` for one link; its token never leaves it. `sent_at` is when the first call that was answered went out."""
 
-    def __init__(self, vendor_api: VendorApi, link_id: int) -> None:
+    def __init__(self, vendor_api: VendorApi, link_id: int, *, background: bool = False) -> None:
         self._vendor = vendor_api
         self._link_id = link_id
+        self._background = background
         self._access_token = ""
         self._answered = False
         self.sent_at: datetime | None = None
@@ -121,7 +123,16 @@ class LinkApi:
         return await self._read(path, reply)
 
     async def _send(self, path: str, params: dict[str, str] | None) -> Reply:
-        await self._vendor.limit.admit()
+        """A connection that broke, as one that was kept too long does, is no reason to come back in 30 s."""
+        async for attempt in stamina.retry_context(
+            on=is_broken_connection, attempts=3, timeout=2, wait_initial=0.05, wait_jitter=0.05
+        ):
+            with attempt:
+                return await self._send_once(path, params)
+        raise AssertionError("stamina raises what the last attempt raised")
+
+    async def _send_once(self, path: str, params: dict[str, str] | None) -> Reply:
+        await self._vendor.limit.admit(background=self._background)
         if not self._answered:
             self.sent_at = self._vendor.clock()
         return await self._vendor.send(path, params, self._access_token)
@@ -166,6 +177,10 @@ class LinkApi:
         """The vendor's own words, on one line, short, and without the token it may echo."""
         said = _message(reply.body).replace(self._access_token, "[token]")
         return " ".join("".join(letter if letter.isprintable() else " " for letter in said).split())[:REASON_LENGTH]
+
+
+def is_broken_connection(error: Exception) -> bool:
+    return isinstance(error, Failed) and error.error_class == "connection"
 
 
 def _message(body: bytes) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from prometheus_client import Counter
 
 from devices.api import Clock, LinkApi, VendorApi
+from devices.remembered import Asked, Remembered
 from devices.vendors.client import Answer, Api, Ask
 
 SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's call", ["vendor"])
@@ -15,37 +16,34 @@ SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's
 Fetch = Callable[[Ask, Api], Awaitable[Answer]]
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """An answer, and when it was asked for by PostgreSQL's clock: what the vendor changed later is not in it."""
-
-    answer: Answer
-    sent_at: datetime
-
-
 class Asking:
-    """Who may share a call: a delivery that was received before the call was sent, else an edit would be lost.
+    """Who may share a call: a delivery that was due before the call was sent, else an edit would be lost.
 
     `fetch` has each vendor's function of `devices.vendors.<vendor>.client`.
     """
 
-    def __init__(self, apis: Mapping[str, VendorApi], fetch: Mapping[str, Fetch], clock: Clock) -> None:
+    def __init__(
+        self, apis: Mapping[str, VendorApi], fetch: Mapping[str, Fetch], clock: Clock, remembered: Remembered
+    ) -> None:
         self._apis = apis
         self._fetch = fetch
         self._clock = clock
+        self._remembered = remembered
         self._latest: dict[tuple[str, int, Ask], _Call] = {}
         self._tasks: set[asyncio.Task[Asked]] = set()
 
-    async def ask(self, vendor: str, link_id: int, ask: Ask, *, received_at: datetime) -> Asked:
-        """What the vendor says. Raises an `ApiError`, or what psycopg raises when PostgreSQL is away.
+    async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
+        """What the vendor says, or said after `since`: when the delivery came, or was due once more.
 
-        A cancelled waiter leaves the call to the others.
+        Raises an `ApiError`, or what psycopg raises when PostgreSQL is away. A cancelled waiter leaves the call to
+        the others.
         """
         key = (vendor, link_id, ask)
-        call = self._latest.get(key)
-        if call is not None and call.serves(received_at):
-            SAVED.labels(vendor).inc()
-        else:
-            call = self._start(key)
+        if not (call := self._under_way(key, since)):
+            kept = await self._remembered.find(vendor, link_id, ask, since=since)
+            if kept is not None:
+                return kept
+            call = self._under_way(key, since) or self._start(key)
         return await asyncio.shield(call.task)
 
     async def close(self) -> None:
@@ -54,18 +52,27 @@ class Asking:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _under_way(self, key: tuple[str, int, Ask], since: datetime) -> "_Call | None":
+        call = self._latest.get(key)
+        if call is None or not call.serves(since):
+            return None
+        SAVED.labels(key[0]).inc()
+        return call
+
     def _start(self, key: tuple[str, int, Ask]) -> "_Call":
         vendor, link_id, ask = key
-        api = self._apis[vendor].for_link(link_id)
-        task = asyncio.create_task(self._run(vendor, api, ask), name=f"{vendor} {ask.kind} of link {link_id}")
+        api = self._apis[vendor].for_link(link_id, background=ask.background)
+        task = asyncio.create_task(self._run(vendor, link_id, api, ask), name=f"{vendor} {ask.kind} of link {link_id}")
         call = self._latest[key] = _Call(api, task)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(key, call, done))
         return call
 
-    async def _run(self, vendor: str, api: LinkApi, ask: Ask) -> Asked:
+    async def _run(self, vendor: str, link_id: int, api: LinkApi, ask: Ask) -> Asked:
         answer = await self._fetch[vendor](ask, api)
-        return Asked(answer, api.sent_at or self._clock())
+        asked = Asked(answer, api.sent_at or self._clock())
+        await self._remembered.keep(link_id, ask, asked)
+        return asked
 
     def _ended(self, key: tuple[str, int, Ask], call: "_Call", done: asyncio.Task[Asked]) -> None:
         self._tasks.discard(done)
@@ -79,6 +86,6 @@ class _Call(msgspec.Struct, frozen=True, eq=False):
     api: LinkApi
     task: asyncio.Task[Asked]
 
-    def serves(self, received_at: datetime) -> bool:
-        """A call that is not sent yet will be sent after anything that was received by now."""
-        return self.api.sent_at is None or self.api.sent_at > received_at
+    def serves(self, since: datetime) -> bool:
+        """A call that is not sent yet will be sent after anything that was due by now."""
+        return self.api.sent_at is None or self.api.sent_at > since

@@ -34,16 +34,23 @@ class Breaker:
     """Opens after 10 failures among the last 20 calls of the last 30 s; after 15 s lets one call through to see.
 
     A failure is a 5xx, a timeout or a broken connection; any other answer shows that the vendor is there. `clock`
-    gives seconds and never goes back.
+    gives seconds and never goes back; `changed` hears of every other state than before.
     """
 
-    def __init__(self, vendor: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        vendor: str,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[str, State], None] = lambda _vendor, _state: None,
+    ) -> None:
         self.vendor = vendor
         self._clock = clock
+        self._changed = changed
         self._calls: deque[tuple[float, bool]] = deque(maxlen=LOOKED_AT)
         self._opened_at = 0.0
         self._probing = False
-        self._become(State.CLOSED)
+        self.state = State.CLOSED
+        BREAKER.labels(vendor).set(State.CLOSED)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -85,6 +92,7 @@ class Breaker:
         self.state = state
         self._probing = False
         BREAKER.labels(self.vendor).set(state)
+        self._changed(self.vendor, state)
 
     def _note(self, *, failed: bool) -> None:
         self._calls.append((self._clock(), failed))

@@ -6,34 +6,26 @@ many seconds ever holds more calls than allowed, wherever the vendor's own windo
 a sixtieth to arrive is still inside.
 """
 
-import asyncio
 import hashlib
-import logging
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, cast
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from prometheus_client import Counter
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
+from devices.spare_redis import SpareRedis
 from devices.vendors.client import Postponed
 
 PARTS = 60
-REDIS_SECONDS = 0.1
-REDIS_CONNECTIONS = 8
-NOT_ASKED_SECONDS = 1.0
 ALONE_SHARE = 4  # away from Redis each process takes a quarter
+BACKGROUND_SHARE = 2  # what can wait (history, polls) leaves half of every window to what has just happened
 
 POSTPONED = Counter("auren_vendor_calls_postponed", "Calls put off by our keeping of a rate limit", ["vendor"])
-
-logger = logging.getLogger(__name__)
 
 # KEYS: the pause, then one hash a window; ARGV: for each window its count, its seconds and the seconds of one part.
 # Returns the microseconds to wait; 0 is a go, and has been counted. A hash holds 62 parts at most.
@@ -91,6 +83,10 @@ class Window(NamedTuple):
     def part_seconds(self) -> float:
         return self.seconds / PARTS
 
+    def share(self, of: int) -> "Window":
+        """A window of one in `of` calls, and at least one."""
+        return Window(max(1, self.calls // of), self.seconds)
+
 
 def parse(text: str) -> tuple[Window, ...]:
     """The windows of "100/60,10000/86400"; none for "" or "0", which is no limit. Raises `ImproperlyConfigured`."""
@@ -104,21 +100,6 @@ def parse(text: str) -> tuple[Window, ...]:
     if not windows or len(spans) < len(windows):
         raise ImproperlyConfigured(f"A rate limit is {text!r}: write calls/seconds, one a span, with commas, or 0.")
     return windows
-
-
-def open_redis(url: str) -> Redis | None:
-    """A client that gives up in a tenth of a second, since nobody needs Redis that much; None without an address."""
-    if not url:
-        return None
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=REDIS_CONNECTIONS,
-        timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
 
 
 class Alone:
@@ -135,26 +116,27 @@ class Alone:
     def paused_for(self) -> float:
         return max(0.0, self._paused_until - self._clock())
 
-    def admit(self) -> float:
+    def admit(self, *, background: bool = False) -> float:
         """Seconds to wait; 0.0 is a go, and has been counted."""
         now = self._clock()
-        wait = max((self._wait(window, now) for window in self._counts), default=0.0)
+        share = BACKGROUND_SHARE if background else 1
+        wait = max((self._wait(window, window.share(share).calls, now) for window in self._counts), default=0.0)
         if wait > 0:
             return wait
         for window, parts in self._counts.items():
             parts[int(now / window.part_seconds)] += 1
         return 0.0
 
-    def _wait(self, window: Window, now: float) -> float:
+    def _wait(self, window: Window, most: int, now: float) -> float:
         parts = self._counts[window]
         for part in [part for part in parts if self._leaves_at(window, part) <= now]:
             del parts[part]
         used = parts.total()
         for part in sorted(parts):
-            if used < window.calls:
+            if used < most:
                 break
             used -= parts[part]
-            if used < window.calls:
+            if used < most:
                 return self._leaves_at(window, part) - now
         return 0.0
 
@@ -169,13 +151,20 @@ class RateLimit:
     def __init__(self, vendor: str, windows: Sequence[Window], redis: Redis | None, *, app: str = "") -> None:
         """`app` is the client id, whose calls the vendor adds up: each has its own keys."""
         self.vendor = vendor
+        self._redis = SpareRedis(redis, f"{vendor}'s rate limit is kept by each process")
         self._admit = redis.register_script(ADMIT) if redis else None
         self._pause = redis.register_script(PAUSE) if redis else None
         place = f"auren:calls:{{{vendor}:{hashlib.sha256(app.encode()).hexdigest()[:12]}}}"
         self._keys = [f"{place}:pause", *(f"{place}:{window.seconds}" for window in windows)]
-        self._numbers = [number for window in windows for number in (*window, window.part_seconds)]
-        self._alone = Alone([Window(max(1, calls // ALONE_SHARE), seconds) for calls, seconds in windows])
-        self._not_asked_until = 0.0
+        self._numbers = {
+            background: [
+                number
+                for window in windows
+                for number in (*window.share(BACKGROUND_SHARE if background else 1), window.part_seconds)
+            ]
+            for background in (False, True)
+        }
+        self._alone = Alone([window.share(ALONE_SHARE) for window in windows])
 
     @classmethod
     def of(cls, vendor: str, redis: Redis | None) -> "RateLimit":
@@ -184,9 +173,12 @@ class RateLimit:
         windows = parse(getattr(settings, f"{name}_RATE_LIMIT"))
         return cls(vendor, windows, redis, app=getattr(settings, f"{name}_CLIENT_ID"))
 
-    async def admit(self) -> None:
-        """Count one call. Raises `Postponed` when it would be one too many, or while the vendor is paused."""
-        wait = self._alone.paused_for() or await self._wait()
+    async def admit(self, *, background: bool = False) -> None:
+        """Count one call. Raises `Postponed` when it would be one too many, or while the vendor is paused.
+
+        A `background` call is one too many when half of a window is used, by whichever calls.
+        """
+        wait = self._alone.paused_for() or await self._wait(background)
         if wait > 0:
             POSTPONED.labels(self.vendor).inc()
             raise Postponed(f"{self.vendor}'s rate limit: room in {wait:.3g} s", wait)
@@ -196,20 +188,11 @@ class RateLimit:
         self._alone.pause(seconds)
         await self._ask(self._pause, self._keys[:1], [max(1, round(seconds * 1000))])
 
-    async def _wait(self) -> float:
-        answer = await self._ask(self._admit, self._keys, self._numbers)
-        return self._alone.admit() if answer is None else answer / 1e6
+    async def _wait(self, background: bool) -> float:
+        answer = await self._ask(self._admit, self._keys, self._numbers[background])
+        return self._alone.admit(background=background) if answer is None else answer / 1e6
 
     async def _ask(self, script: AsyncScript | None, keys: list[str], numbers: list[float]) -> int | None:
-        """What Redis says, None while it is away: then it is left alone for a second."""
-        if script is None or time.monotonic() < self._not_asked_until:
+        if script is None:
             return None
-        try:
-            async with asyncio.timeout(REDIS_SECONDS):
-                return cast(int, await script(keys=keys, args=numbers))
-        except (RedisError, OSError, TimeoutError) as error:
-            self._not_asked_until = time.monotonic() + NOT_ASKED_SECONDS
-            logger.warning(
-                "Redis is away (%s): %s's rate limit is kept by each process", type(error).__name__, self.vendor
-            )
-            return None
+        return await self._redis.ask(lambda _: cast(Awaitable[int], script(keys=keys, args=numbers)))

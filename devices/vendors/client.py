@@ -23,6 +23,7 @@ class Ask(msgspec.Struct, frozen=True):
     end_at: datetime | None = None
     page_token: str = ""
     pages: int = 1
+    background: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -72,7 +72,23 @@ async def test_each_answer_is_a_fault_of_its_class(
         fault = await failure(make_api().for_link(link.pk).get("/v2/cycle"))
     assert isinstance(fault, error)
     assert fault.error_class == error_class
-    assert len(server.requests) == 1
+    # A broken connection is tried again at once, since one that was kept too long breaks; nothing else is.
+    assert len(server.requests) == (3 if error_class == "connection" else 1)
+
+
+async def test_a_connection_that_breaks_once_costs_no_try(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings
+) -> None:
+    replies = iter([b"", answer(200, b'{"id": 7}')])
+
+    async def say(request: Request) -> bytes:
+        return next(replies)
+
+    async with listening(say) as server:
+        settings.WHOOP_API_URL = server.url
+        link = await make_link()
+        assert await make_api().for_link(link.pk).get("/v2/cycle/7") == {"id": 7}
+    assert len(server.requests) == 2
 
 
 async def test_an_address_where_nobody_listens_is_a_broken_connection(

@@ -9,6 +9,7 @@ from pytest_django import Settings
 from auren.sandbox.server import RunningSandbox
 from devices.api import VendorApi
 from devices.asking import Asking
+from devices.remembered import Remembered
 from devices.vendors.client import Answer, Api, Ask, NotFound
 from devices.vendors.whoop.client import fetch as whoop_fetch
 from tests.devices.conftest import MakeApi, MakeLink
@@ -65,7 +66,7 @@ def vendor() -> Vendor:
 def asking_of(server: Listening, make_api: MakeApi, settings: Settings, clock: Clock) -> Asking:
     settings.WHOOP_API_URL = server.url
     api: VendorApi = make_api("whoop", clock=clock)
-    return Asking({"whoop": api}, {"whoop": fetch}, clock)
+    return Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None))
 
 
 def saved() -> float:
@@ -79,9 +80,9 @@ async def test_deliveries_received_before_the_call_was_sent_share_it(
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
         earlier = [NOON - timedelta(seconds=second) for second in range(1, 6)]
-        waiting = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=at)) for at in earlier]
+        waiting = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=at)) for at in earlier]
         await vendor.asked.acquire()
-        late = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=earlier[0]))
+        late = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=earlier[0]))
         await asyncio.sleep(0)
         vendor.release.set()
         answers = [asked.answer.document for asked in await asyncio.gather(*waiting, late)]
@@ -97,10 +98,10 @@ async def test_a_delivery_received_after_the_call_was_sent_gets_one_of_its_own(
     link = await make_link()
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
-        first = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON - timedelta(seconds=1)))
+        first = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=NOON - timedelta(seconds=1)))
         await vendor.asked.acquire()
-        received_at = clock.pass_seconds(seconds_after)
-        edits = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=received_at)) for _ in range(3)]
+        since = clock.pass_seconds(seconds_after)
+        edits = [asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=since)) for _ in range(3)]
         await vendor.asked.acquire()
         vendor.release.set()
         answers = [asked.answer.document["number"] for asked in await asyncio.gather(first, *edits)]
@@ -115,9 +116,7 @@ async def test_a_call_that_has_ended_answers_nobody_else(
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
         early = NOON - timedelta(hours=1)
-        numbers = [
-            (await asking.ask("whoop", link.pk, CYCLE, received_at=early)).answer.document["number"] for _ in range(2)
-        ]
+        numbers = [(await asking.ask("whoop", link.pk, CYCLE, since=early)).answer.document["number"] for _ in range(2)]
     assert numbers == [1, 2]
 
 
@@ -129,7 +128,7 @@ async def test_other_documents_and_other_links_are_other_calls(
     asks = [(one, CYCLE), (two, CYCLE), (one, Ask("cycle", "user_1", object_id="8")), (one, Ask("cycle", "user_1"))]
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
-        await asyncio.gather(*(asking.ask("whoop", link.pk, ask, received_at=NOON) for link, ask in asks))
+        await asyncio.gather(*(asking.ask("whoop", link.pk, ask, since=NOON) for link, ask in asks))
     assert len(server.requests) == 4
 
 
@@ -139,7 +138,7 @@ async def test_an_answer_says_when_its_first_call_was_sent(
     link = await make_link()
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
-        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON))
+        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=NOON))
         await vendor.asked.acquire()
         clock.pass_seconds(60)
         vendor.release.set()
@@ -160,7 +159,7 @@ async def test_after_a_401_the_second_sending_counts(
     async with listening(refuse_once) as server:
         link = await make_link(issued_by=f"{server.url}/token")
         asking = asking_of(server, make_api, settings, clock)
-        asked = await asking.ask("whoop", link.pk, CYCLE, received_at=NOON)
+        asked = await asking.ask("whoop", link.pk, CYCLE, since=NOON)
     assert asked.sent_at == NOON + timedelta(seconds=5)
 
 
@@ -171,9 +170,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_call_to_the_others(
     early = NOON - timedelta(seconds=1)
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
-        leaving, staying = (
-            asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=early)) for _ in range(2)
-        )
+        leaving, staying = (asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=early)) for _ in range(2))
         await vendor.asked.acquire()
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -186,11 +183,11 @@ async def test_a_fault_is_told_to_all_who_share_the_call(
     connect: MakeLink, sandbox: RunningSandbox, make_api: MakeApi
 ) -> None:
     link = await connect("whoop")
-    asking = Asking({"whoop": make_api("whoop")}, {"whoop": whoop_fetch}, timezone.now)
+    asking = Asking({"whoop": make_api("whoop")}, {"whoop": whoop_fetch}, timezone.now, Remembered(None))
     missing = Ask("sleep", "user_1", object_id="00000000-0000-4000-8000-000000000000")
     early = timezone.now()
     results = await asyncio.gather(
-        *(asking.ask("whoop", link.pk, missing, received_at=early) for _ in range(5)), return_exceptions=True
+        *(asking.ask("whoop", link.pk, missing, since=early) for _ in range(5)), return_exceptions=True
     )
     assert all(isinstance(result, NotFound) for result in results)
     assert len(sandbox.calls("whoop", "/developer")) == 1
@@ -202,7 +199,7 @@ async def test_closing_cuts_off_what_is_under_way(
     link = await make_link()
     async with listening(vendor) as server:
         asking = asking_of(server, make_api, settings, clock)
-        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, received_at=NOON))
+        waiting = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=NOON))
         await vendor.asked.acquire()
         await asking.close()
         with pytest.raises(asyncio.CancelledError):

@@ -7,8 +7,9 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from redis.asyncio import Redis
 
-from devices import limits
-from devices.limits import Alone, RateLimit, Window, open_redis, parse
+from devices import spare_redis
+from devices.limits import Alone, RateLimit, Window, parse
+from devices.spare_redis import open_redis
 from devices.vendors.client import Postponed
 
 HOUR = Window(20, 3600)
@@ -26,16 +27,17 @@ class Time:
 @pytest.fixture
 async def client(redis: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Redis]:
     """A busy machine may keep Redis from answering in a tenth of a second; that is another test's subject."""
-    monkeypatch.setattr(limits, "REDIS_SECONDS", 10.0)
+    monkeypatch.setattr(spare_redis, "REDIS_SECONDS", 10.0)
     client = open_redis(redis)
     assert client is not None
     yield client
     await client.aclose()
 
 
-async def goes(limit: RateLimit, calls: int) -> int:
+async def goes(limit: RateLimit, calls: int, *, background: bool = False) -> int:
     """How many of that many calls at once are let through."""
-    results = await asyncio.gather(*(limit.admit() for _ in range(calls)), return_exceptions=True)
+    asked = (limit.admit(background=background) for _ in range(calls))
+    results = await asyncio.gather(*asked, return_exceptions=True)
     assert all(result is None or isinstance(result, Postponed) for result in results)
     return results.count(None)
 
@@ -192,3 +194,22 @@ def test_alone_the_wait_ends_when_the_first_call_leaves_not_the_last() -> None:
     clock.now += 30
     alone.admit()
     assert 30 <= alone.admit() <= 31
+
+
+async def test_what_can_wait_leaves_half_of_every_window_to_what_cannot(client: Redis) -> None:
+    limit = RateLimit("whoop", [HOUR], client)
+    assert await goes(limit, 30, background=True) == 10
+    assert await goes(limit, 30) == 10
+
+
+async def test_what_can_wait_stays_away_while_half_is_used_by_others(client: Redis) -> None:
+    limit = RateLimit("whoop", [HOUR], client)
+    assert await goes(limit, 10) == 10
+    assert await goes(limit, 1, background=True) == 0
+    assert await goes(limit, 30) == 10
+
+
+async def test_alone_what_can_wait_takes_half_of_the_quarter() -> None:
+    limit = RateLimit("whoop", [HOUR], None)
+    assert await goes(limit, 30, background=True) == 2
+    assert await goes(limit, 30) == 3

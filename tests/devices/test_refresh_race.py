@@ -8,8 +8,9 @@ from django.conf import settings
 from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox
 from devices.connection import open_client
-from devices.limits import RateLimit, open_redis
+from devices.limits import RateLimit
 from devices.models import Link, Token
+from devices.spare_redis import open_redis
 from devices.tokens import SPENT, Pool, Tokens, seal, unseal
 from devices.vendors.client import Failed, LinkExpired
 from tests.devices.conftest import MakeApi, MakeLink

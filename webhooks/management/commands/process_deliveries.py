@@ -11,8 +11,12 @@ from django.core.management.base import BaseCommand
 from auren.postgres import pool
 from devices.api import VendorApi
 from devices.asking import Asking
+from devices.breaker import Breaker
 from devices.connection import open_client
-from devices.limits import RateLimit, open_redis
+from devices.limits import RateLimit
+from devices.outages import Outages
+from devices.remembered import Remembered
+from devices.spare_redis import open_redis
 from devices.tokens import Tokens
 from devices.vendors.registry import VENDORS
 from webhooks.clock import DatabaseClock
@@ -62,10 +66,17 @@ async def open_asking(stack: AsyncExitStack, clock: DatabaseClock) -> Asking:
     oauth = await stack.enter_async_context(open_client(connections=POOL_SIZE))
     tokens = Tokens(database, oauth)
     stack.push_async_callback(tokens.close, GRACE)
-    apis = {name: VendorApi(name, tokens, RateLimit.of(name, redis), clock.now) for name in VENDORS_WITH_API}
+    outages = Outages(database)
+    stack.push_async_callback(outages.close)
+    apis = {
+        name: VendorApi(
+            name, tokens, RateLimit.of(name, redis), clock.now, breaker=Breaker(name, changed=outages.note)
+        )
+        for name in VENDORS_WITH_API
+    }
     for api in apis.values():
         stack.push_async_callback(api.close)
         await api.warm_up()
-    asking = Asking(apis, {name: VENDORS[name].fetch for name in apis}, clock.now)
+    asking = Asking(apis, {name: VENDORS[name].fetch for name in apis}, clock.now, Remembered(redis))
     stack.push_async_callback(asking.close)
     return asking

@@ -1,0 +1,69 @@
+"""Vendors' answers, kept for a few minutes where all workers find them.
+
+One may serve a delivery only if it was asked for after the delivery came, else an edit is lost. They are health data:
+a link's lie under one key, which an erasure deletes, and are gone after five minutes by themselves.
+"""
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+from prometheus_client import Counter
+from redis.asyncio import Redis
+
+from devices.spare_redis import SpareRedis
+from devices.vendors.client import Answer, Ask
+
+KEPT_SECONDS = 300
+MOST_BYTES = 256 * 1024  # an answer larger than this is asked for again
+MOST_ANSWERS = 64  # of one link; one more, and it starts afresh
+
+HITS = Counter("auren_vendor_cache_hits", "Asks answered by a document kept from another delivery", ["vendor"])
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """An answer, and when it was asked for by PostgreSQL's clock: what the vendor changed later is not in it."""
+
+    answer: Answer
+    sent_at: datetime
+
+
+def key_of(link_id: int) -> str:
+    return f"auren:documents:{{{link_id}}}"
+
+
+class Remembered:
+    """The answers of all links. Without Redis nothing is remembered, and everything is asked for."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self._redis = SpareRedis(redis, "documents are not shared between workers")
+
+    async def find(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked | None:
+        """The answer to `ask`, if it was asked for after `since`."""
+        kept = await self._redis.ask(lambda redis: redis.hget(key_of(link_id), field_of(ask)))
+        if not kept:
+            return None
+        asked = msgspec.json.decode(kept, type=Asked)
+        if asked.sent_at <= since:
+            return None
+        HITS.labels(vendor).inc()
+        return asked
+
+    async def keep(self, link_id: int, ask: Ask, asked: Asked) -> None:
+        written = msgspec.json.encode(asked)
+        if len(written) <= MOST_BYTES:
+            await self._redis.ask(lambda redis: _write(redis, key_of(link_id), field_of(ask), written))
+
+
+def field_of(ask: Ask) -> str:
+    return hashlib.blake2b(msgspec.json.encode(ask), digest_size=16).hexdigest()
+
+
+async def _write(redis: Redis, key: str, field: str, written: bytes) -> None:
+    full = int(await redis.hlen(key)) >= MOST_ANSWERS
+    async with redis.pipeline(transaction=True) as pipeline:
+        if full:
+            pipeline.delete(key)
+        pipeline.hset(key, field, written)
+        pipeline.expire(key, KEPT_SECONDS)
+        await pipeline.execute()

@@ -1,0 +1,56 @@
+"""Redis as the bridge uses it: good to have, never needed. Nobody waits for it longer than a tenth of a second."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+REDIS_SECONDS = 0.1
+CONNECTIONS = 8
+NOT_ASKED_SECONDS = 1.0
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+def open_redis(url: str) -> Redis | None:
+    """A client that gives up in a tenth of a second; None without an address."""
+    if not url:
+        return None
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=REDIS_SECONDS,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
+
+
+class SpareRedis:
+    """One use of Redis by one process; `without` says what is done while it is away."""
+
+    def __init__(self, client: Redis | None, without: str) -> None:
+        self.client = client
+        self._without = without
+        self._not_asked_until = 0.0
+
+    async def ask(self, command: Callable[[Redis], Awaitable[T]]) -> T | None:
+        """What Redis says, None while it is away: then it is left alone for a second."""
+        if self.client is None or time.monotonic() < self._not_asked_until:
+            return None
+        try:
+            async with asyncio.timeout(REDIS_SECONDS):
+                return await command(self.client)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._not_asked_until = time.monotonic() + NOT_ASKED_SECONDS
+            logger.warning("Redis is away (%s): %s", type(error).__name__, self._without)
+            return None
