@@ -16,7 +16,7 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 CLAIM = """
 WITH due AS (
     SELECT id FROM webhooks_delivery
-    WHERE state IN ('received', 'retrying') AND next_attempt_at <= now()
+    WHERE state IN ('received', 'retrying') AND background = %(background)s AND next_attempt_at <= now()
       AND (lease_until IS NULL OR lease_until < now())
     ORDER BY next_attempt_at
     LIMIT %(limit)s
@@ -26,7 +26,8 @@ UPDATE webhooks_delivery d
 SET lease_token = %(token)s, lease_until = now() + make_interval(secs => %(lease)s)
 FROM due WHERE d.id = due.id
 RETURNING d.id, d.lease_token, d.vendor, d.event_type, d.vendor_user_id, d.object_id, d.event_time, d.body, d.headers,
-    d.origin, d.received_at, d.attempts, d.failures, d.pending_asks, d.sample_count, clock_timestamp()
+    d.origin, d.background, d.received_at, d.next_attempt_at, d.attempts, d.failures, d.pending_asks, d.sample_count,
+    clock_timestamp()
 """
 LINKS = """
 SELECT l.vendor, l.vendor_user_id, l.id, l.patient_id, p.external_id, p.timezone,
@@ -70,7 +71,7 @@ class LinkRow(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct):
-    """A delivery under this worker's lease."""
+    """A delivery under this worker's lease. `due_at` is when it came, or was to be tried once more."""
 
     id: int
     lease_token: uuid.UUID
@@ -82,7 +83,9 @@ class Claimed(msgspec.Struct):
     body: bytes | None
     headers: dict[str, str] | None
     origin: str
+    background: bool
     received_at: datetime
+    due_at: datetime
     attempts: int
     failures: int
     pending_asks: int
@@ -90,11 +93,20 @@ class Claimed(msgspec.Struct):
     link: LinkRow | None = None
 
 
-async def claim(connection: Connection, limit: int, lease: float, clock: DatabaseClock) -> list[Claimed]:
-    """Take up to `limit` due deliveries, oldest first, and set `clock`. No transaction stays open."""
+async def claim(
+    connection: Connection, limit: int, lease: float, clock: DatabaseClock, *, background: int = 0
+) -> list[Claimed]:
+    """Take up to `limit` due deliveries, up to `background` of them such as can wait, and set `clock`.
+
+    The oldest first, and what can wait last. No transaction stays open.
+    """
     asked_at = monotonic()
-    cursor = await connection.execute(CLAIM, {"limit": limit, "token": uuid.uuid4(), "lease": lease})
+    names = {"token": uuid.uuid4(), "lease": lease}
+    cursor = await connection.execute(CLAIM, names | {"limit": limit, "background": False})
     rows = await cursor.fetchall()
+    if room := min(limit - len(rows), background):
+        cursor = await connection.execute(CLAIM, names | {"limit": room, "background": True})
+        rows += await cursor.fetchall()
     if not rows:
         return []
     clock.set(rows[0][-1], asked_at=asked_at)

@@ -9,11 +9,11 @@ from devices.models import Link
 class Delivery(models.Model):
     """One webhook, polled document or operator's act, from receipt to publication. docs/deliveries.md has its life.
 
-    `body` is what was received, byte for byte. `document` is the JSON text the vendor's API answered. `headers` are
-    the few request headers the worker needs. `attempts` counts the rows in `webhooks_attempt`, `failures` the failed
-    tries that count toward the schedule, `pending_asks` how often an unfinished document was asked for. `shard` is
-    the patient's, for the publisher. `outbox` holds the messages until they are published, `publish_at` the next try
-    after Kafka did not take them.
+    `background` is what can wait: history, polls, reconciliation. `body` is what was received, byte for byte.
+    `document` is the JSON text the vendor's API answered. `headers` are the few request headers the worker needs.
+    `attempts` counts the rows in `webhooks_attempt`, `failures` the failed tries that count toward the schedule,
+    `pending_asks` how often an unfinished document was asked for. `shard` is the patient's, for the publisher.
+    `outbox` holds the messages until they are published, `publish_at` the next try after Kafka did not take them.
     """
 
     STATES = [
@@ -35,6 +35,11 @@ class Delivery(models.Model):
     headers = models.JSONField(null=True)
     document = models.TextField(null=True)
     origin = models.CharField(max_length=16, choices=ORIGINS, db_default="webhook", default="webhook")
+    background = models.GeneratedField(
+        expression=~models.Q(origin__in=["webhook", "operator"]),  # type: ignore[arg-type]
+        output_field=models.BooleanField(),
+        db_persist=True,
+    )
     received_at = models.DateTimeField(db_default=Now())
     state = models.CharField(max_length=16, choices=STATES, db_default="received", default="received")
     attempts = models.IntegerField(db_default=0, default=0)
@@ -60,7 +65,7 @@ class Delivery(models.Model):
         constraints = [models.UniqueConstraint(fields=["vendor", "dedup_key"], name="delivery_once")]
         indexes = [
             models.Index(
-                fields=["next_attempt_at"],
+                fields=["background", "next_attempt_at"],
                 name="delivery_due",
                 condition=models.Q(state__in=["received", "retrying"]),
             ),

@@ -60,6 +60,7 @@ class Outcome(msgspec.Struct):
     retry_after: float | None = None
     next_page: Window | None = None
     emptied: str = ""
+    asked_kind: str = ""
 
 
 class Asked(Protocol):
@@ -72,7 +73,7 @@ class Asked(Protocol):
 class Asking(Protocol):
     """How a vendor is asked: see `devices.api.Asking`."""
 
-    async def ask(self, vendor: str, link_id: int, ask: Ask, *, received_at: datetime) -> Asked: ...
+    async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked: ...
 
 
 class Processor:
@@ -116,7 +117,7 @@ class Processor:
 
     async def _process_batch(self, delivery: Claimed, outcome: Outcome) -> None:
         """HealthKit: the body is the document."""
-        outcome.stage = "normalise"
+        outcome.stage, outcome.asked_kind = "normalise", "batch"
         vendor = VENDORS["healthkit"]
         if delivery.body is None:
             outcome.kind, outcome.reason = "dead", FORGOTTEN
@@ -175,6 +176,7 @@ class Processor:
             start_at=window.start_at,
             end_at=window.end_at,
             page_token=window.page_token,
+            background=delivery.background,
         )
         answer = await self._ask(delivery, ask, outcome)
         if answer.next_page and answer.next_page != window.page_token:
@@ -182,11 +184,11 @@ class Processor:
 
     async def _ask(self, delivery: Claimed, ask: Ask, outcome: Outcome) -> Answer:
         assert delivery.link is not None, "`_process` has seen to it"
-        asked = await self.asking.ask(delivery.vendor, delivery.link.id, ask, received_at=delivery.received_at)
+        asked = await self.asking.ask(delivery.vendor, delivery.link.id, ask, since=delivery.due_at)
         document = dict(asked.answer.document)
         if ask.kind == "body_measurement":
             document["fetched_at"] = to_text(asked.sent_at)
-        outcome.sent_at = asked.sent_at
+        outcome.sent_at, outcome.asked_kind = asked.sent_at, ask.kind
         outcome.document = msgspec.json.encode(document).decode()
         outcome.normalised = VENDORS[delivery.vendor].normalise(ask.kind, document, self._zone(delivery))
         return asked.answer

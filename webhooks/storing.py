@@ -26,6 +26,7 @@ from devices.vendors.normalised import Normalised, Sample
 from devices.vendors.registry import VENDORS
 from devices.vendors.webhook import digest
 from webhooks import events, metrics
+from webhooks.claims import Claimed
 from webhooks.clock import DatabaseClock
 from webhooks.processing import Outcome, Window, withdrawn_at
 from webhooks.transitions import Next, after_failure, after_missing, after_pending, after_postponement
@@ -78,33 +79,48 @@ INSERT INTO webhooks_delivery (vendor, dedup_key, event_type, vendor_user_id, bo
 SELECT *, clock_timestamp() FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::text[])
 ON CONFLICT (vendor, dedup_key) DO NOTHING
 """
+# A poll without news is no sign of life: it moves `last_synced_at` alone.
 SYNCED = """
-UPDATE devices_link l SET last_synced_at = now(), last_delivery_at = greatest(l.last_delivery_at, given.received_at)
-FROM unnest(%s::bigint[], %s::timestamptz[]) AS given (id, received_at)
+UPDATE devices_link l SET
+    last_synced_at = now(),
+    last_delivery_at = greatest(l.last_delivery_at, given.heard_at),
+    status = CASE WHEN l.status = 'stale' AND given.heard_at IS NOT NULL THEN 'active' ELSE l.status END,
+    status_since = CASE WHEN l.status = 'stale' AND given.heard_at IS NOT NULL THEN now() ELSE l.status_since END
+FROM unnest(%s::bigint[], %s::timestamptz[]) AS given (id, heard_at)
 WHERE l.id = given.id
+"""
+SYNCED_KINDS = """
+INSERT INTO devices_sync (link_id, kind, synced_at)
+SELECT DISTINCT link_id, kind, now() FROM unnest(%s::bigint[], %s::text[]) AS given (link_id, kind)
+ORDER BY link_id, kind
+ON CONFLICT (link_id, kind) DO UPDATE SET synced_at = excluded.synced_at
 """
 
 WITH_SAMPLES = """
 SELECT FROM biometrics_record WHERE patient_id = %s AND link_id = %s AND record = %s AND start_at IS NOT NULL
 """
 STANDING = """
-SELECT s.metric, s.value FROM biometrics_record r
+SELECT s.record, s.metric, s.start_at, s.end_at, s.source_id, s.value FROM biometrics_record r
 JOIN biometrics_sample s ON s.patient_id = r.patient_id AND s.record = r.record
     AND s.start_at >= r.start_at AND s.start_at <= r.end_at
-WHERE r.patient_id = %s AND r.link_id = %s AND r.record = %s
+WHERE r.patient_id = %s AND r.link_id = %s AND r.record = ANY(%s)
 """
+# Lists that are asked for again and again: of their records only those are news that say something new.
+REPEATED = frozenset({"poll", "reconcile"})
 
 
 class Written(msgspec.Struct):
     """An outcome on its way into the database: what the delivery's row, and its attempt's, will say.
 
-    `unsent` are the messages of an earlier try that Kafka has not taken yet: they go out with this one's.
+    `unsent` are the messages of an earlier try that Kafka has not taken yet: they go out with this one's. `unchanged`
+    says that a record in it was stored before as it is.
     """
 
     outcome: Outcome
     next: Next
     normalised: Normalised
     counted: int = 0
+    unchanged: bool = False
     lost: set[tuple[str, datetime]] = msgspec.field(default_factory=set)
     unsent: list[events.Message] = msgspec.field(default_factory=list)
     sequence: int | None = None
@@ -147,8 +163,8 @@ class Storer:
             await lock_timelines(connection, {item.patient_id for item in items if item.patient_id is not None})
             items = await self._still_mine(connection, items)
             for item in items:
-                if item.normalised.standing:
-                    await drop_unchanged(connection, item)
+                if item.normalised.standing or item.outcome.delivery.origin in REPEATED:
+                    await self._drop_unchanged(connection, item)
                 elif item.outcome.emptied:
                     await withdraw_emptied(connection, item)
             stored = await store(connection, self._samples(items), self._withdrawals(items), zones(items))
@@ -159,7 +175,7 @@ class Storer:
     def _next(self, outcome: Outcome) -> Next:
         """What the outcome means before the store has had its say."""
         delivery = outcome.delivery
-        if outcome.kind == "done" and outcome.normalised is not None and outcome.normalised.pending:
+        if outcome.kind == "done" and outcome.normalised is not None and is_awaited(delivery, outcome.normalised):
             has_samples = bool(outcome.normalised.samples) or delivery.sample_count > 0
             return after_pending(delivery.pending_asks + 1, has_samples=has_samples)
         if outcome.kind == "failed":
@@ -182,6 +198,25 @@ class Storer:
         if missing:
             self._sources.update(await source_ids(connection, missing))
 
+    async def _drop_unchanged(self, connection: Connection, item: Written) -> None:
+        """What says what is stored already is no news: a measurement that stands, a list asked for again."""
+        link, samples = item.outcome.delivery.link, item.normalised.samples
+        if link is None or not samples:
+            return
+        records = sorted({sample.record for sample in samples})
+        rows = await (await connection.execute(STANDING, [link.patient_id, link.id, records])).fetchall()
+        given = [(sample.record, *self._said(link.id, sample)) for sample in samples]
+        news = changed_measurements(given, rows) if item.normalised.standing else changed_records(given, rows)
+        kept = [sample for sample, said in zip(samples, given, strict=True) if said in news]
+        if len(kept) < len(samples):
+            ignored = item.normalised.ignored + len(samples) - len(kept)
+            item.normalised = msgspec.structs.replace(item.normalised, samples=kept, ignored=ignored)
+            item.unchanged = True
+
+    def _said(self, link_id: int, sample: Sample) -> tuple[int, datetime, datetime, int, float]:
+        number, source_id = BY_NAME[sample.metric].number, self._sources[link_id, sample.source]
+        return number, sample.start_at, sample.end_at, source_id, sample.value
+
     async def _still_mine(self, connection: Connection, items: Sequence[Written]) -> list[Written]:
         cursor = await connection.execute(STILL_MINE, [[i.id for i in items], [i.lease_token for i in items]])
         mine = {id_: (attempts, outbox) for id_, attempts, outbox in await cursor.fetchall()}
@@ -193,13 +228,13 @@ class Storer:
 
     def _samples(self, items: Iterable[Written]) -> list[Incoming]:
         return [
-            self._incoming(item.outcome, sample, place)
+            self._incoming(item.outcome, sample, place, item.normalised.standing)
             for item in items
             if item.next.state in {"stored", "retrying"}
             for place, sample in enumerate(item.normalised.samples)
         ]
 
-    def _incoming(self, outcome: Outcome, sample: Sample, place: int) -> Incoming:
+    def _incoming(self, outcome: Outcome, sample: Sample, place: int, standing: bool) -> Incoming:
         delivery = outcome.delivery
         link = delivery.link
         assert link is not None, "only linked deliveries have samples"
@@ -218,6 +253,7 @@ class Storer:
             revision_of(outcome, sample),
             None if final else delivery.event_time or delivery.received_at,
             place,
+            standing,
         )
 
     @staticmethod
@@ -282,27 +318,23 @@ class Storer:
         following = [row for item in items if (row := follow(item))]
         if following:
             await connection.execute(FOLLOW, [list(column) for column in zip(*following, strict=True)])
-        synced: dict[int, datetime] = {}
+        await self._write_syncs(connection, items)
+
+    async def _write_syncs(self, connection: Connection, items: Sequence[Written]) -> None:
+        """When each link's vendor last answered, for which kinds, and when the link was last heard from."""
+        heard: dict[int, datetime | None] = {}
+        kinds: set[tuple[int, str]] = set()
         for item in items:
             link = item.outcome.delivery.link
-            if link and item.outcome.kind == "done":
-                received = item.outcome.delivery.received_at
-                synced[link.id] = max(received, synced.get(link.id, received))
-        if synced:
-            await connection.execute(SYNCED, [list(synced), list(synced.values())])
-
-
-async def drop_unchanged(connection: Connection, item: Written) -> None:
-    """A standing measurement (WHOOP's height and weight) that says what is stored already is no news."""
-    link = item.outcome.delivery.link
-    if link is None or not item.normalised.samples:
-        return
-    record = item.normalised.samples[0].record
-    cursor = await connection.execute(STANDING, [link.patient_id, link.id, record])
-    known = {(metric, value) for metric, value in await cursor.fetchall()}
-    if known == {(BY_NAME[sample.metric].number, sample.value) for sample in item.normalised.samples}:
-        item.normalised = Normalised(ignored=len(item.normalised.samples))
-        item.outcome.reason = "unchanged"
+            if link is None or item.outcome.kind != "done":
+                continue
+            heard[link.id] = max(filter(None, (heard.get(link.id), heard_at(item))), default=None)
+            kinds.add((link.id, item.outcome.asked_kind))
+        if heard:  # in one order everywhere, or two workers wait for each other
+            ordered = sorted(heard)
+            await connection.execute(SYNCED, [ordered, [heard[link_id] for link_id in ordered]])
+        if named := sorted(pair for pair in kinds if pair[1]):
+            await connection.execute(SYNCED_KINDS, [list(column) for column in zip(*named, strict=True)])
 
 
 async def withdraw_emptied(connection: Connection, item: Written) -> None:
@@ -313,6 +345,32 @@ async def withdraw_emptied(connection: Connection, item: Written) -> None:
     cursor = await connection.execute(WITH_SAMPLES, [link.patient_id, link.id, record])
     if await cursor.fetchone():
         item.normalised = msgspec.structs.replace(item.normalised, withdrawn=[record])
+
+
+def is_awaited(delivery: Claimed, normalised: Normalised) -> bool:
+    """Whether the vendor has yet to finish what was asked for. A list that is asked for again waits for nothing."""
+    return normalised.pending and delivery.origin not in REPEATED
+
+
+def heard_at(item: Written) -> datetime | None:
+    """When the link was last heard from: a webhook came, or a list had news."""
+    delivery = item.outcome.delivery
+    return delivery.received_at if delivery.origin == "webhook" or item.counted else None
+
+
+Said = tuple[Any, ...]  # record, metric, start, end, source, value
+
+
+def changed_records(given: Sequence[Said], stored: Sequence[Said]) -> set[Said]:
+    """All that is given of the records of which not exactly that is stored."""
+    differing = {said[0] for said in set(given) ^ set(stored)}
+    return {said for said in given if said[0] in differing}
+
+
+def changed_measurements(given: Sequence[Said], stored: Sequence[Said]) -> set[Said]:
+    """What stands (height, weight) is news only in another value than the last one of its metric."""
+    last = {metric: value for _, metric, _, _, _, value in sorted(stored, key=lambda said: said[2])}
+    return {said for said in given if last.get(said[1]) != said[-1]}
 
 
 def without_overtaken(item: Written, gone: set[tuple[int, str]]) -> Normalised:
@@ -332,6 +390,8 @@ def conclude(item: Written) -> Next:
         return item.next
     if item.lost:
         return Next("ignored", reason="nothing new: a later revision is stored, or the record was withdrawn")
+    if item.unchanged:
+        return Next("ignored", reason="unchanged: all of it is stored already")
     if item.normalised.refused:
         return Next("ignored", reason=f"no sample in it: {len(item.normalised.refused)} refused")
     return Next("ignored", reason="no sample in it")
@@ -423,7 +483,7 @@ def columns_of(items: Sequence[Written]) -> list[list[Any]]:
             item.outcome.error_class if item.next.state in {"retrying", "dead", "ignored"} else "",
             int(item.tried),
             item.outcome.delivery.failures + int(item.failed),
-            item.outcome.delivery.pending_asks + int(item.normalised.pending),
+            item.outcome.delivery.pending_asks + int(is_awaited(item.outcome.delivery, item.normalised)),
             float(item.next.wait),
             item.next.planned,
             item.outcome.delivery.link.id if item.outcome.delivery.link else None,

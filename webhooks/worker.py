@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
+BACKGROUND_SHARE = 4  # of its slots a worker gives one to what can wait, so that a history never holds them all
 BATCH_DELIVERIES = 100
 BATCH_SAMPLES = 20_000
 FINISH_WITHIN = 6.0  # seconds for what is under way when the worker is told to stop; 10 in all
@@ -44,6 +45,7 @@ class Worker:
         self.clock = clock
         self.slots = asyncio.Semaphore(slots)
         self.room = 3 * slots
+        self.background_room = max(1, slots // BACKGROUND_SHARE)
         self.lease = lease
         self.poll = poll
         self.sandbox = sandbox
@@ -118,7 +120,7 @@ class Worker:
         self._wake.clear()
         try:
             async with self._claims.use() as connection:
-                claimed = await claim(connection, room, self.lease, self.clock)
+                claimed = await claim(connection, room, self.lease, self.clock, background=self._background())
                 await link_phones(connection, claimed, sandbox=self.sandbox)
         except psycopg.Error as error:
             logger.warning("no claim: %s", type(error).__name__)
@@ -127,6 +129,10 @@ class Worker:
         for delivery in claimed:
             self._start(delivery)
         return bool(claimed)
+
+    def _background(self) -> int:
+        """Room for deliveries that can wait."""
+        return max(0, self.background_room - sum(delivery.background for delivery in self.held.values()))
 
     def _start(self, delivery: Claimed) -> None:
         self.held[delivery.id] = delivery

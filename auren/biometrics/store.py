@@ -24,6 +24,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One sample on its way in. `place` is its position in its delivery: of two with one key the later one counts.
 
     `announced_at` is when the vendor said the record exists; a record withdrawn at or after that stays withdrawn.
+    `adds` to what the record held before, where another sample replaces it.
     """
 
     delivery_id: int
@@ -39,6 +40,7 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     revised_at: datetime
     announced_at: datetime | None
     place: int
+    adds: bool = False
 
 
 class Withdrawal(msgspec.Struct, frozen=True):
@@ -76,11 +78,11 @@ SET plan_cache_mode = force_generic_plan;
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     delivery_id bigint, patient_id bigint, link_id bigint, source_id bigint, metric smallint,
     start_at timestamptz, end_at timestamptz, value double precision, utc_offset_minutes smallint,
-    record text, revised_at timestamptz, announced_at timestamptz, place integer
+    record text, revised_at timestamptz, announced_at timestamptz, place integer, adds boolean
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS standing (
     patient_id bigint, link_id bigint, record text, delivery_id bigint, revised_at timestamptz, rows bigint,
-    start_at timestamptz, end_at timestamptz, old_start_at timestamptz, old_end_at timestamptz
+    adds boolean, start_at timestamptz, end_at timestamptz, old_start_at timestamptz, old_end_at timestamptz
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS touched (
     patient_id bigint, metric smallint, start_at timestamptz, end_at timestamptz
@@ -101,6 +103,7 @@ COPY_TYPES = [
     "timestamptz",
     "timestamptz",
     "int4",
+    "bool",
 ]
 
 # Of several deliveries in the batch that carry one record, the newest revision counts, then the later delivery.
@@ -108,7 +111,7 @@ STAND = """
 WITH given AS (
     SELECT DISTINCT ON (patient_id, link_id, record) *
     FROM (
-        SELECT patient_id, link_id, record, delivery_id, revised_at, count(*) AS rows,
+        SELECT patient_id, link_id, record, delivery_id, revised_at, count(*) AS rows, bool_or(adds) AS adds,
                min(announced_at) AS announced_at, min(start_at) AS start_at, max(end_at) AS end_at
         FROM incoming
         GROUP BY patient_id, link_id, record, delivery_id, revised_at
@@ -123,12 +126,15 @@ WITH given AS (
            OR old.withdrawn_at < least(given.revised_at, coalesce(given.announced_at, '-infinity')))
 ), written AS (
     INSERT INTO biometrics_record AS r (patient_id, link_id, record, revised_at, start_at, end_at)
-    SELECT patient_id, link_id, record, revised_at, start_at, end_at FROM decided
+    SELECT patient_id, link_id, record, revised_at,
+           CASE WHEN adds THEN least(start_at, old_start_at) ELSE start_at END,
+           CASE WHEN adds THEN greatest(end_at, old_end_at) ELSE end_at END
+    FROM decided
     ON CONFLICT (patient_id, link_id, record) DO UPDATE
     SET revised_at = excluded.revised_at, withdrawn_at = NULL, start_at = excluded.start_at, end_at = excluded.end_at
 )
 INSERT INTO standing
-SELECT patient_id, link_id, record, delivery_id, revised_at, rows, start_at, end_at, old_start_at, old_end_at
+SELECT patient_id, link_id, record, delivery_id, revised_at, rows, adds, start_at, end_at, old_start_at, old_end_at
 FROM decided
 """
 LOST = """
@@ -143,14 +149,15 @@ WHERE NOT EXISTS (
 REPLACED = """
 SELECT EXISTS (
     SELECT FROM standing
-    WHERE old_start_at IS NOT NULL AND (rows > 1 OR (start_at, end_at) <> (old_start_at, old_end_at))
+    WHERE old_start_at IS NOT NULL AND NOT adds AND (rows > 1 OR (start_at, end_at) <> (old_start_at, old_end_at))
 )
 """
 DELETE_REPLACED = """
 WITH gone AS (
     DELETE FROM biometrics_sample s
     USING standing t
-    WHERE t.old_start_at IS NOT NULL AND (t.rows > 1 OR (t.start_at, t.end_at) <> (t.old_start_at, t.old_end_at))
+    WHERE t.old_start_at IS NOT NULL AND NOT t.adds
+      AND (t.rows > 1 OR (t.start_at, t.end_at) <> (t.old_start_at, t.old_end_at))
       AND s.patient_id = t.patient_id AND s.metric = ANY(%s) AND s.record = t.record
       AND s.start_at >= t.old_start_at AND s.start_at <= t.old_end_at
       AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = t.link_id)

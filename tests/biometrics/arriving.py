@@ -39,6 +39,7 @@ def sample(
     final: bool = False,
     delivery_id: int = 1,
     place: int = 0,
+    adds: bool = False,
 ) -> Incoming:
     """Times are hours after noon. Announced when revised, unless said; a final record's announcement does not count."""
     announced_at = None if final else hours(revised if announced is None else announced)
@@ -56,6 +57,7 @@ def sample(
         hours(revised),
         announced_at,
         place,
+        adds,
     )
 
 

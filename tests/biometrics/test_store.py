@@ -205,3 +205,11 @@ def test_no_sample_ever_lands_in_the_default_partition(storing: Store, patient_i
     with psycopg.connect(database) as other:
         assert other.execute("SELECT count(*) FROM biometrics_sample_default").fetchone() == (0,)
     assert len(stored(patient_id)) == 5
+
+
+def test_what_adds_to_its_record_leaves_the_earlier_samples(storing: Store, patient_id: int) -> None:
+    storing.put(sample(90.7, 1, patient_id=patient_id, metric="body_mass", revised=1, adds=True))
+    storing.put(sample(89.5, 2, patient_id=patient_id, metric="body_mass", revised=2, adds=True))
+    assert stored(patient_id) == [(1, 90.7), (2, 89.5)]
+    storing.put(withdrawal(3, patient_id=patient_id))
+    assert stored(patient_id) == []

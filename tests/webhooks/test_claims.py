@@ -70,11 +70,11 @@ def over_a_connection(act: Callable[[Connection], Awaitable[T]]) -> T:
     return asyncio.run(acting())
 
 
-def take(limit: int = 100, lease: float = 30) -> list[Claimed]:
+def take(limit: int = 100, lease: float = 30, background: int = 100) -> list[Claimed]:
     """What a worker claims before it is delayed."""
 
     async def act(connection: Connection) -> list[Claimed]:
-        claimed = await claim(connection, limit, lease, DatabaseClock())
+        claimed = await claim(connection, limit, lease, DatabaseClock(), background=background)
         await link_phones(connection, claimed, sandbox=True)
         return claimed
 
@@ -132,6 +132,23 @@ def test_what_is_due_longest_is_claimed_first(database: str) -> None:
     assert [claimed.id for claimed in take(limit=1)] == [early.pk]
     assert [claimed.id for claimed in take(limit=1)] == [late.pk]
     assert take() == []
+
+
+def test_what_can_wait_is_taken_after_what_has_just_happened(database: str) -> None:
+    history = announce("oura", "sleep.backfill", origin="backfill")
+    poll = announce("oura", "heartrate.poll", origin="poll")
+    webhook = announce("oura", "sleep.update", "x")
+    assert [claimed.id for claimed in take(limit=1)] == [webhook.pk]
+    assert [claimed.id for claimed in take()] == [history.pk, poll.pk]
+
+
+def test_no_more_of_what_can_wait_is_taken_than_there_is_room_for(database: str) -> None:
+    for _ in range(3):
+        announce("oura", "sleep.backfill", origin="backfill")
+    webhook = announce("oura", "sleep.update", "x")
+    assert webhook.pk in {claimed.id for claimed in take(background=2)}
+    assert len(take(background=0)) == 0
+    assert len(take()) == 1
 
 
 def test_what_is_not_due_yet_is_not_claimed(database: str) -> None:

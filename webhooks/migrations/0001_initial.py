@@ -62,6 +62,14 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
+                (
+                    "background",
+                    models.GeneratedField(
+                        expression=models.Q(("origin__in", ["webhook", "operator"]), _negated=True),
+                        output_field=models.BooleanField(),
+                        db_persist=True,
+                    ),
+                ),
                 ("received_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 (
                     "state",
@@ -145,7 +153,7 @@ class Migration(migrations.Migration):
             model_name="delivery",
             index=models.Index(
                 condition=models.Q(("state__in", ["received", "retrying"])),
-                fields=["next_attempt_at"],
+                fields=["background", "next_attempt_at"],
                 name="delivery_due",
             ),
         ),
