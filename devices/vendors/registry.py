@@ -50,7 +50,8 @@ class Vendor:
     """Everything the bridge knows of a vendor.
 
     `pushes` means that the webhook's body is the document. `history` lists the kinds a backfill asks for, the most
-    useful first, each with the days one list call may span. `record_is_final`: a withdrawn record's id never comes
+    useful first, each with the days one list call may span; `polled` those that no webhook announces, with the seconds
+    between two polls and the days each reaches back. `record_is_final`: a withdrawn record's id never comes
     back.
     """
 
@@ -63,6 +64,7 @@ class Vendor:
     is_v1_id: Callable[[str], bool] = _never
     document_of: Callable[[bytes, Headers], Document] = _no_body_of_its_own
     history: tuple[tuple[str, int], ...] = ()
+    polled: tuple[tuple[str, int, int], ...] = ()
     record_is_final: bool = False
 
 
@@ -75,6 +77,7 @@ VENDORS: dict[str, Vendor] = {
         kind_and_verb=oura_webhook.kind_and_verb,
         withdrawn_by=oura_webhook.withdrawn_by,
         history=tuple((kind, oura_client.HISTORY_DAYS_PER_CALL[kind]) for kind in oura_client.HISTORY),
+        polled=tuple((kind, *how) for kind, how in oura_client.POLLED.items()),
     ),
     "whoop": Vendor(
         "whoop",
@@ -85,6 +88,7 @@ VENDORS: dict[str, Vendor] = {
         withdrawn_by=whoop_webhook.withdrawn_by,
         is_v1_id=whoop_normalise.is_v1_id,
         history=tuple((kind, whoop_client.HISTORY_DAYS_PER_CALL[kind]) for kind in whoop_client.HISTORY),
+        polled=tuple((kind, *how) for kind, how in whoop_client.POLLED.items()),
     ),
     "healthkit": Vendor(
         "healthkit",

@@ -23,6 +23,9 @@ HISTORY: tuple[str, ...] = (
 )
 # Oura refuses heart rates of more than 30 days at once, and a week of them is already some 2,000 rows.
 HISTORY_DAYS_PER_CALL: dict[str, int] = dict.fromkeys(HISTORY, 30) | {"heartrate": 7}
+# What no webhook announces: how many seconds apart it is asked for, and at least how many days back, because a ring
+# tells its phone of the night only in the morning.
+POLLED: dict[str, tuple[int, int]] = {"heartrate": (3600, 1)}
 
 PAGES = PagedList(rows="data", token_parameter="next_token")  # noqa: S106 (a parameter's name)
 EARLIEST = timezone(timedelta(hours=14))  # where a day begins first

@@ -15,12 +15,16 @@ from devices.vendors.normalised import Document
 from devices.vendors.paging import PagedList, object_of
 from devices.vendors.whoop.normalise import is_v1_id
 
-__all__ = ["HISTORY", "HISTORY_DAYS_PER_CALL", "fetch", "is_v1_id"]
+__all__ = ["HISTORY", "HISTORY_DAYS_PER_CALL", "POLLED", "fetch", "is_v1_id"]
 
 # Kinds to list when a patient links a band, the most telling first.
 HISTORY: tuple[str, ...] = ("recovery", "sleep", "cycle", "workout")
 # A page holds at most 25 rows, and a day has one recovery and one cycle: so many days are mostly one call.
 HISTORY_DAYS_PER_CALL: dict[str, int] = dict.fromkeys(HISTORY, 24)
+
+# What no webhook announces: how many seconds apart it is asked for, and at least how many days back. A link's polls
+# and its daily reconciliation make some ten calls a day, so WHOOP's usual 10,000 a day are enough for 500 people.
+POLLED: dict[str, tuple[int, int]] = {"cycle": (6 * 3600, 3), "body_measurement": (24 * 3600, 1)}
 
 ROWS_PER_PAGE = 25
 DAY = timedelta(days=1)
