@@ -95,15 +95,13 @@ class Batch:
         """One workout: the reported duration (seconds unless `unit` says otherwise), else the span."""
         source = source_of(item.get("source"))
         record = record_of(item, text("name", name) if isinstance(name, str) else "", source.name, when)
-        self.add(WORKOUT, seconds_of(duration, unit, when), when, record, source)
+        if duration is None and first(item, "endDate", "end") in (None, MISSING):
+            raise Unusable("it has neither a duration nor an end")
+        self.add(WORKOUT, when.seconds if duration is None else seconds_of(duration, unit), when, record, source)
 
 
-def seconds_of(duration: object, unit: object, when: Span) -> float:
-    if duration is not None:
-        return converted(number_of(duration), conversion_of(WORKOUT, unit) if is_stated(unit) else SAME)
-    if when.start_at == when.end_at:
-        raise Unusable("it has neither a duration nor an end")
-    return when.seconds
+def seconds_of(duration: object, unit: object) -> float:
+    return converted(number_of(duration), conversion_of(WORKOUT, unit) if is_stated(unit) else SAME)
 
 
 def in_our_unit(kind: SampleType, value: object, unit: object) -> float:

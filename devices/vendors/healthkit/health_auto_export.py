@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from auren.biometrics.metrics import BY_NAME, Metric
 from devices.vendors.documents import Span, Unusable, number_of
 from devices.vendors.healthkit.batch import Batch, converted
-from devices.vendors.healthkit.reading import MISSING, first, is_stated, record_of, span
+from devices.vendors.healthkit.reading import MISSING, first, is_stated, record_of, span, text
 from devices.vendors.healthkit.sources import source_of
 from devices.vendors.healthkit.units import HOURS, conversion_of
 from devices.vendors.healthkit.vocabulary import AUTO_EXPORT_TYPES, TYPES, SampleType
@@ -51,7 +51,7 @@ class Export:
         name, points = group.get("name"), group.get("data")
         if not isinstance(name, str) or not name:
             raise Unusable("it has no name")
-        kind = AUTO_EXPORT_TYPES.get(name)
+        kind = AUTO_EXPORT_TYPES.get(text("name", name))
         if name == "blood_pressure":
             self.batch.each(name, points, partial(self.take_pressure, group))
         elif kind is None:
@@ -79,7 +79,7 @@ class Export:
 
     def take_sleep(self, group: Document, kind: SampleType, point: Document) -> None:
         """A stage `{startDate, endDate, value}`, or a night's totals."""
-        if "value" in point or "startDate" in point:
+        if "value" in point or ("startDate" in point and point.keys().isdisjoint(NIGHT_FIELDS)):
             self.batch.stage(point, group["name"], kind, span(date_of(point), point.get("endDate")))
         else:
             Night(self.batch, group, point).take()

@@ -15,7 +15,7 @@ from devices.vendors.healthkit.health_auto_export import Export
 from devices.vendors.healthkit.open_wearables import take_sleep, take_workout
 from devices.vendors.healthkit.plain import take_sample
 from devices.vendors.healthkit.reading import moment, text, written_record
-from devices.vendors.normalised import Document, Normalised
+from devices.vendors.normalised import Document, Normalised, Refusal
 from devices.vendors.times import quoted
 
 KINDS = frozenset(("batch",))
@@ -28,6 +28,8 @@ def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
     """
     if kind not in KINDS:
         return Normalised(ignored=1)
+    if not isinstance(document, dict):
+        return Normalised(refused=[Refusal("document", f"{quoted(document)} is not an object")])
     batch = Batch(revised_at(document))
     batch.each("samples", document.get("samples"), partial(take_sample, batch))
     take_data(batch, document, zone)

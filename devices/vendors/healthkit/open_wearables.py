@@ -22,7 +22,7 @@ def take_workout(batch: Batch, item: Document) -> None:
     """A workout of Open Wearables, or of Health Auto Export: both envelopes name their list `workouts`.
 
     The first has `{id, type, startDate, endDate, zoneOffset, values: [{type: "duration", unit, value}, ...]}`, the
-    second `{id, name, start, end, duration}` in seconds, or, before its version 2, no duration.
+    second `{id, name, start, end, duration}` in seconds or as `{qty, units}`, or, before its version 2, no duration.
     """
     start, end = first(item, "startDate", "start"), first(item, "endDate", "end")
     if start is None or start is MISSING:
@@ -37,4 +37,7 @@ def reported_duration(item: Document) -> tuple[object, object]:
     for entry in values if isinstance(values, list) else ():
         if isinstance(entry, dict) and entry.get("type") == "duration":
             return entry.get("value"), entry.get("unit")
-    return item.get("duration"), item.get("durationUnit")
+    duration = item.get("duration")
+    if isinstance(duration, dict) and "qty" in duration:
+        return duration["qty"], duration.get("units")
+    return duration, item.get("durationUnit")

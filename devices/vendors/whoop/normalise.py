@@ -152,6 +152,7 @@ def read_workout(document: Document, result: Normalised) -> None:
 
 
 def read_body_measurement(document: Document, result: Normalised) -> None:
+    result.standing = True
     record = f"body:{identifier_of(document, 'user_id')}"
     at = point_of(document, "fetched_at")
     reading = reading_of(document, result, record)

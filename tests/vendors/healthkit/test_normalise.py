@@ -150,6 +150,16 @@ def test_sdnn_and_rmssd_stay_two_metrics() -> None:
         ("VO2Max", 42, "mL/min·kg", 42),
         ("StepCount", 843, "count", 843),
         ("FlightsClimbed", 0, "", 0),
+        ("HeartRate", 72, "beats per minute", 72),
+        ("RespiratoryRate", 14.5, "Breaths per minute", 14.5),
+        ("HeartRateVariabilitySDNN", 42.5, "milliseconds", 42.5),
+        ("OxygenSaturation", 0.57, "fraction", 57),
+        ("DistanceWalkingRunning", 2, "kilometers", 2000),
+        ("Height", 175, "centimetres", 1.75),
+        ("BodyMass", 180, "pounds", 81.6466266),
+        ("BodyMass", 81.5, "kilograms", 81.5),
+        ("ActiveEnergyBurned", 41.84, "kilojoules", 10),
+        ("ActiveEnergyBurned", 10, "kilocalories", 10),
     ],
 )
 def test_a_value_is_kept_in_the_catalogues_unit(kind: str, value: float, unit: Any, expected: float) -> None:
@@ -165,6 +175,7 @@ def test_a_value_is_kept_in_the_catalogues_unit(kind: str, value: float, unit: A
         ("StepCount", ["count"]),
         ("OxygenSaturation", "kg"),
         ("ActiveEnergyBurned", "CAL"),
+        ("ActiveEnergyBurned", "calories"),
         ("HeartRate", "count/min\0"),
         ("HeartRate", "x" * 300),
         ("HeartRate", False),
@@ -432,6 +443,21 @@ def test_a_health_auto_export_workout_before_version_two_lasts_its_span() -> Non
     assert (found.value, found.utc_offset_minutes, found.start_at) == (2400, 120, AT)
 
 
+def test_a_workout_that_ends_as_it_starts_lasts_no_time() -> None:
+    at = "2026-10-05T08:00:00+02:00"
+    assert only(plain({"type": "HKWorkoutType", "startDate": at, "endDate": at})).value == 0
+    assert only(normalise("batch", {"data": {"workouts": [{"name": "Yoga", "start": at, "end": at}]}})).value == 0
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"),
+    [(1683.27, 1683.27), ({"qty": 30, "units": "min"}, 1800), ({"qty": 1683.27, "units": "s"}, 1683.27), (None, 2400)],
+)
+def test_a_health_auto_export_workout_lasts_as_reported(duration: Any, expected: float) -> None:
+    workout = {"name": "Yoga", "start": "2026-10-05 08:00:00 +0200", "end": "2026-10-05 08:40:00 +0200"}
+    assert only(normalise("batch", {"data": {"workouts": [workout | {"duration": duration}]}})).value == expected
+
+
 # Health Auto Export
 
 
@@ -515,6 +541,16 @@ def test_a_night_without_totals_or_times_is_refused(point: Document) -> None:
     assert reason(exported("sleep_analysis", point, units="hr"))
 
 
+def test_totals_count_as_totals_beside_the_dates_of_a_stage() -> None:
+    dates = {"startDate": NIGHT["sleepStart"], "endDate": NIGHT["sleepEnd"]}
+    assert values(exported("sleep_analysis", NIGHT | dates | {"asleep": 7}, units="hr")) == {"sleep_duration": 25_200}
+
+
+@pytest.mark.parametrize("name", ["step\0count", "step\ud800", "x" * 256])
+def test_a_metric_whose_name_cannot_be_kept_is_refused(name: str) -> None:
+    assert reason(exported(name, {"date": "2026-10-05 08:00:00 +0200", "qty": 1}))
+
+
 def test_other_lists_and_unknown_metrics_are_counted() -> None:
     metrics = [{"name": "dietary_magnesium", "data": [{"qty": 1}, {"qty": 2}]}, {"name": "uv_exposure"}]
     found = normalise("batch", {"data": {"metrics": metrics, "ecg": [{}, {}], "symptoms": [{}], "note": "x"}})
@@ -555,6 +591,11 @@ def test_an_empty_body_yields_nothing(document: Document) -> None:
 )
 def test_a_part_of_the_wrong_shape_is_refused(document: Document) -> None:
     assert reason(normalise("batch", document))
+
+
+@pytest.mark.parametrize("document", [None, [], "batch", 7, True])
+def test_a_body_that_is_no_object_is_refused(document: Any) -> None:
+    assert "is not an object" in reason(normalise("batch", document))
 
 
 def test_millions_of_refusals_are_told_in_sum(monkeypatch: pytest.MonkeyPatch) -> None:

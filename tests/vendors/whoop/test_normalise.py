@@ -274,6 +274,18 @@ def test_a_value_out_of_range_is_refused_and_the_rest_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "document", [DOCUMENTS["body_measurement"], {"records": [DOCUMENTS["body_measurement"]]}], ids=["alone", "page"]
+)
+def test_a_body_measurement_says_how_things_are_and_counts_only_when_changed(document: Document) -> None:
+    assert normalise("body_measurement", document).standing
+
+
+@pytest.mark.parametrize(("name", "kind"), KIND_OF.items())
+def test_every_other_document_says_what_happened(name: str, kind: str) -> None:
+    assert not normalise(kind, DOCUMENTS[name]).standing
+
+
 @pytest.mark.parametrize("field", ["user_id", "fetched_at"])
 def test_a_body_measurement_needs_what_the_worker_adds(field: str) -> None:
     found = normalise("body_measurement", changed("body_measurement", **{field: ...}))
