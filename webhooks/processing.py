@@ -43,8 +43,8 @@ class Outcome(msgspec.Struct):
     """How a try at a delivery ended, before anything of it is written.
 
     `sent_at` is PostgreSQL's time when the vendor was asked: the revision of documents that carry none. `document`
-    is JSON text. `next_page` continues a list in a delivery of its own. `emptied` is the record that was asked for by
-    its id and yields nothing now.
+    is JSON text. `next_page` continues a list in a delivery of its own. `asked_kind` is the document type that the
+    vendor was asked for.
     """
 
     delivery: Claimed
@@ -59,7 +59,6 @@ class Outcome(msgspec.Struct):
     error_class: str = ""
     retry_after: float | None = None
     next_page: Window | None = None
-    emptied: str = ""
     asked_kind: str = ""
 
 
@@ -153,8 +152,6 @@ class Processor:
             outcome.kind, outcome.reason = "ignored", "a deletion that names no object"
             return
         await self._ask(delivery, self._ask_for(delivery, kind), outcome)
-        if delivery.object_id and is_empty(outcome.normalised):
-            outcome.emptied = record_of(kind, delivery.object_id)
 
     def _ask_for(self, delivery: Claimed, kind: str) -> Ask:
         if delivery.object_id:
@@ -196,18 +193,6 @@ class Processor:
     @staticmethod
     def _zone(delivery: Claimed) -> str:
         return delivery.link.zone if delivery.link else "UTC"
-
-
-def is_empty(normalised: Normalised | None) -> bool:
-    """Whether a document says that there is nothing. One that is unfinished or cannot be read does not."""
-    return normalised is not None and not (
-        normalised.samples or normalised.withdrawn or normalised.refused or normalised.pending
-    )
-
-
-def record_of(kind: str, object_id: str) -> str:
-    """The record of a document that is asked for by its id; WHOOP's recoveries are asked for by their sleep's."""
-    return f"recovery:{object_id}" if kind == "recovery" else object_id
 
 
 def explain(error: ApiError, outcome: Outcome) -> None:

@@ -97,7 +97,9 @@ ON CONFLICT (link_id, kind) DO UPDATE SET synced_at = excluded.synced_at
 """
 
 WITH_SAMPLES = """
-SELECT FROM biometrics_record WHERE patient_id = %s AND link_id = %s AND record = %s AND start_at IS NOT NULL
+SELECT record FROM biometrics_record
+WHERE patient_id = %s AND link_id = %s AND record = ANY(%s) AND start_at IS NOT NULL
+ORDER BY record
 """
 STANDING = """
 SELECT s.record, s.metric, s.start_at, s.end_at, s.source_id, s.value FROM biometrics_record r
@@ -165,7 +167,7 @@ class Storer:
             for item in items:
                 if item.normalised.standing or item.outcome.delivery.origin in REPEATED:
                     await self._drop_unchanged(connection, item)
-                elif item.outcome.emptied:
+                if item.normalised.emptied:
                     await withdraw_emptied(connection, item)
             stored = await store(connection, self._samples(items), self._withdrawals(items), zones(items))
             await self._conclude(connection, items, stored)
@@ -338,13 +340,13 @@ class Storer:
 
 
 async def withdraw_emptied(connection: Connection, item: Written) -> None:
-    """A document that yields nothing any more (unscorable after all, or rest) takes its older samples with it."""
-    link, record = item.outcome.delivery.link, item.outcome.emptied
+    """Documents that yield nothing any more (unscorable after all, or unworn) take their older samples with them."""
+    link, normalised = item.outcome.delivery.link, item.normalised
     if link is None:
         return
-    cursor = await connection.execute(WITH_SAMPLES, [link.patient_id, link.id, record])
-    if await cursor.fetchone():
-        item.normalised = msgspec.structs.replace(item.normalised, withdrawn=[record])
+    cursor = await connection.execute(WITH_SAMPLES, [link.patient_id, link.id, normalised.emptied])
+    gone = [record for (record,) in await cursor.fetchall()]
+    item.normalised = msgspec.structs.replace(normalised, withdrawn=[*normalised.withdrawn, *gone])
 
 
 def is_awaited(delivery: Claimed, normalised: Normalised) -> bool:

@@ -81,8 +81,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
     record text, revised_at timestamptz, announced_at timestamptz, place integer, adds boolean
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS standing (
-    patient_id bigint, link_id bigint, record text, delivery_id bigint, revised_at timestamptz, rows bigint,
-    adds boolean, start_at timestamptz, end_at timestamptz, old_start_at timestamptz, old_end_at timestamptz
+    patient_id bigint, link_id bigint, record text, delivery_id bigint, revised_at timestamptz, replaces boolean,
+    start_at timestamptz, end_at timestamptz, old_start_at timestamptz, old_end_at timestamptz
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS touched (
     patient_id bigint, metric smallint, start_at timestamptz, end_at timestamptz
@@ -134,7 +134,10 @@ WITH given AS (
     SET revised_at = excluded.revised_at, withdrawn_at = NULL, start_at = excluded.start_at, end_at = excluded.end_at
 )
 INSERT INTO standing
-SELECT patient_id, link_id, record, delivery_id, revised_at, rows, adds, start_at, end_at, old_start_at, old_end_at
+SELECT patient_id, link_id, record, delivery_id, revised_at,
+       old_start_at IS NOT NULL AND NOT adds
+       AND NOT (announced_at IS NULL AND rows = 1 AND (start_at, end_at) = (old_start_at, old_end_at)),
+       start_at, end_at, old_start_at, old_end_at
 FROM decided
 """
 LOST = """
@@ -145,20 +148,14 @@ WHERE NOT EXISTS (
       AND s.record = i.record AND s.revised_at = i.revised_at
 )
 """
-# A record of one sample that has not moved is overwritten by the upsert; anything else may leave samples behind.
-REPLACED = """
-SELECT EXISTS (
-    SELECT FROM standing
-    WHERE old_start_at IS NOT NULL AND NOT adds AND (rows > 1 OR (start_at, end_at) <> (old_start_at, old_end_at))
-)
-"""
+# What stood of a record may be more than what comes. Only a phone's sample, one of its uuid, that has not moved is
+# sure to be overwritten by the upsert.
+REPLACED = "SELECT EXISTS (SELECT FROM standing WHERE replaces)"
 DELETE_REPLACED = """
 WITH gone AS (
     DELETE FROM biometrics_sample s
     USING standing t
-    WHERE t.old_start_at IS NOT NULL AND NOT t.adds
-      AND (t.rows > 1 OR (t.start_at, t.end_at) <> (t.old_start_at, t.old_end_at))
-      AND s.patient_id = t.patient_id AND s.metric = ANY(%s) AND s.record = t.record
+    WHERE t.replaces AND s.patient_id = t.patient_id AND s.metric = ANY(%s) AND s.record = t.record
       AND s.start_at >= t.old_start_at AND s.start_at <= t.old_end_at
       AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = t.link_id)
       AND NOT EXISTS (

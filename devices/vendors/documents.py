@@ -1,7 +1,7 @@
 """Reading one vendor document into samples: whatever JSON it turns out to be, nothing here raises past a refusal."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -76,6 +76,25 @@ class Reading:
         except ValueError as error:
             self.refuse(f"{start}..{end}", str(error))
             return None
+
+
+def read_each(document: object, rows: str, result: Normalised, read: Callable[[Document], str]) -> None:
+    """Hand every document to `read`, which adds what it yields and returns its record, "" where it has none.
+
+    What it refuses by raising ValueError is written down; a record that yields nothing at all is `emptied`.
+    """
+    for name, row in documents_in(document, rows, result):
+        before = [len(found) for found in (result.samples, result.refused, result.withdrawn)]
+        unfinished, result.pending = result.pending, False
+        try:
+            record = read(row)
+        except ValueError as error:
+            result.refuse(name, str(error))
+        else:
+            after = [len(found) for found in (result.samples, result.refused, result.withdrawn)]
+            if record and before == after and not result.pending:
+                result.emptied.append(record)
+        result.pending |= unfinished
 
 
 def documents_in(document: object, rows: str, result: Normalised) -> Iterator[tuple[str, Document]]:

@@ -39,7 +39,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class Normalised(msgspec.Struct):
     """All that one document yields.
 
-    `withdrawn` lists records that no longer exist at the vendor. `pending` means the vendor has not finished
+    `withdrawn` lists records that no longer exist at the vendor, `emptied` those that do and yield nothing (any more):
+    an unworn day, a night that cannot be scored. `pending` means the vendor has not finished
     scoring: ask again later. `ignored` counts parts we know, or do not know, but keep nothing of. `source_kinds`
     maps a source's name to what it is: ring, band, watch, phone, scale, cuff, meter or other. `standing` marks a
     document that says how things are rather than what happened (height and weight): stored only when it changes.
@@ -48,6 +49,7 @@ class Normalised(msgspec.Struct):
     samples: list[Sample] = msgspec.field(default_factory=list)
     refused: list[Refusal] = msgspec.field(default_factory=list)
     withdrawn: list[str] = msgspec.field(default_factory=list)
+    emptied: list[str] = msgspec.field(default_factory=list)
     pending: bool = False
     ignored: int = 0
     standing: bool = False

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import msgspec
 import psycopg
@@ -213,3 +214,20 @@ def test_what_adds_to_its_record_leaves_the_earlier_samples(storing: Store, pati
     assert stored(patient_id) == [(1, 90.7), (2, 89.5)]
     storing.put(withdrawal(3, patient_id=patient_id))
     assert stored(patient_id) == []
+
+
+def test_a_document_that_shrinks_to_one_value_keeps_none_of_the_others(storing: Store, patient_id: int) -> None:
+    day: dict[str, Any] = {"patient_id": patient_id, "start": 0, "end": 24}
+    storing.put(
+        sample(88, metric="oura_readiness_score", **day),
+        sample(0.2, metric="skin_temperature_deviation", place=1, **day),
+    )
+    storing.put(sample(0.3, metric="skin_temperature_deviation", revised=1, **day))
+    assert stored(patient_id) == [(0, 0.3)]
+
+
+def test_a_documents_only_value_that_becomes_another_metric_replaces_it(storing: Store, patient_id: int) -> None:
+    day: dict[str, Any] = {"patient_id": patient_id, "start": 0, "end": 24}
+    storing.put(sample(88, metric="oura_readiness_score", **day))
+    storing.put(sample(0.3, metric="skin_temperature_deviation", revised=1, **day))
+    assert stored(patient_id) == [(0, 0.3)]

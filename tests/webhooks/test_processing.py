@@ -11,8 +11,10 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from auren.biometrics.models import Record, Timeline
+from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox
 from devices.models import Link
+from devices.vendors.registry import VENDORS
 from tests.webhooks.living import (
     NOON,
     again,
@@ -285,3 +287,67 @@ def test_postgresql_going_away_while_results_are_written_loses_none(vendors: Run
     assert {again(each).state for each in deliveries} == {"stored"}
     assert {len(tries(each)) for each in deliveries} == {1}
     assert len(values()) == 30
+
+
+# Documents that yield nothing any more
+
+
+def edited(vendors: RunningSandbox, vendor: Vendor, kind: str, **changes: object) -> Delivery:
+    """The newest document that has samples, announced, stored, edited by the vendor, and announced again."""
+    record = newest(vendors, vendor, kind)
+    verb = "update" if vendor == "oura" else "updated"
+    announce(vendor, f"{kind}.{verb}", record)
+    work()
+    assert Record.objects.filter(start_at__isnull=False).exists()
+    vendors.edit_document(vendor, "user_1", kind, record, dict(changes))
+    delivery = announce(vendor, f"{kind}.{verb}", record)
+    work()
+    return again(delivery)
+
+
+def newest(vendors: RunningSandbox, vendor: Vendor, kind: str) -> str:
+    found = vendors.documents(vendor, "user_1", kind)
+    yielding = [document for document in found if VENDORS[vendor].normalise(kind, document).samples]
+    return str(yielding[-1]["id"])
+
+
+def test_a_night_that_turns_out_to_be_rest_takes_its_samples_with_it(vendors: RunningSandbox, ring: Link) -> None:
+    delivery = edited(vendors, "oura", "sleep", type="rest")
+    assert delivery.state == "stored"
+    assert samples() == []
+
+
+def test_a_day_that_turns_out_unworn_takes_its_samples_with_it(vendors: RunningSandbox, ring: Link) -> None:
+    delivery = edited(vendors, "oura", "daily_activity", non_wear_time=86_400)
+    assert delivery.state == "stored"
+    assert samples() == []
+
+
+def test_a_night_that_cannot_be_scored_after_all_takes_its_samples_with_it(vendors: RunningSandbox, band: Link) -> None:
+    delivery = edited(vendors, "whoop", "sleep", score_state="UNSCORABLE", score=None)
+    assert delivery.state == "stored"
+    assert samples() == []
+
+
+def test_a_score_that_is_taken_back_goes_and_what_stays_stays(vendors: RunningSandbox, ring: Link) -> None:
+    edited(vendors, "oura", "daily_readiness", score=None, temperature_deviation=0.4)
+    assert stored_metrics() == {"skin_temperature_deviation"}
+
+
+def test_what_yields_nothing_is_found_in_a_list_as_well(vendors: RunningSandbox, ring: Link) -> None:
+    record = newest(vendors, "oura", "sleep")
+    announce("oura", "sleep.update", record)
+    work()
+    vendors.edit_document("oura", "user_1", "sleep", record, {"type": "rest"})
+    tomorrow = timezone.now() + timedelta(days=1)
+    file_windows(ring, tomorrow - timedelta(days=5), tomorrow, origin="reconcile")
+    work()
+    assert record not in {sample.record for sample in samples()}
+
+
+def test_what_never_yielded_anything_is_ignored(vendors: RunningSandbox, ring: Link) -> None:
+    record = newest(vendors, "oura", "sleep")
+    vendors.edit_document("oura", "user_1", "sleep", record, {"type": "rest"})
+    delivery = announce("oura", "sleep.update", record)
+    work()
+    assert (again(delivery).state, again(delivery).error) == ("ignored", "no sample in it")

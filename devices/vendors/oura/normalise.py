@@ -17,11 +17,11 @@ from devices.vendors.documents import (
     Span,
     Unusable,
     check_grid,
-    documents_in,
     identifier_of,
     moment_of,
     number_of,
     point_of,
+    read_each,
 )
 from devices.vendors.normalised import Document, Normalised
 from devices.vendors.times import Moment, quoted
@@ -70,15 +70,11 @@ def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
     if read is None:
         result.ignored += 1
         return result
-    for name, row in documents_in(document, "data", result):
-        try:
-            read(row, result, zone)
-        except ValueError as error:
-            result.refuse(name, str(error))
+    read_each(document, "data", result, lambda row: read(row, result, zone))
     return result
 
 
-def read_sleep(document: Document, result: Normalised, _zone: str) -> None:
+def read_sleep(document: Document, result: Normalised, _zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
     if document.get("type") == "deleted":
         result.withdrawn.append(reading.record)
@@ -87,6 +83,7 @@ def read_sleep(document: Document, result: Normalised, _zone: str) -> None:
     else:
         add_night(reading, document)
         add_heart_rates(reading, document)
+    return reading.record
 
 
 def add_night(reading: Reading, document: Document) -> None:
@@ -156,14 +153,15 @@ def series_of(series: Document) -> Iterator[tuple[Any, Span]]:
         yield value, Span(at, at, start.offset_minutes)
 
 
-def read_daily(kind: str, document: Document, result: Normalised, zone: str) -> None:
+def read_daily(kind: str, document: Document, result: Normalised, zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
     day = day_of(document, zone)
     if kind == "daily_activity" and unworn(document, day):
         result.ignored += 1
-        return
+        return reading.record
     for field, metric in DAILY_VALUES[kind]:
         reading.add(metric, field, document.get(field), day)
+    return reading.record
 
 
 def unworn(document: Document, day: Span) -> bool:
@@ -174,10 +172,11 @@ def unworn(document: Document, day: Span) -> bool:
     return seconds >= min(ALL_DAY_SECONDS, day.seconds)
 
 
-def read_spo2(document: Document, result: Normalised, zone: str) -> None:
+def read_spo2(document: Document, result: Normalised, zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
     average = reading.part(document, "spo2_percentage").get("average")
     reading.add("spo2", "spo2_percentage.average", average, day_of(document, zone))
+    return reading.record
 
 
 def day_of(document: Document, zone: str) -> Span:
@@ -186,12 +185,13 @@ def day_of(document: Document, zone: str) -> Span:
     return Span(*times.local_day(document["day"], zone))
 
 
-def read_heart_rate(document: Document, result: Normalised, _zone: str) -> None:
+def read_heart_rate(document: Document, result: Normalised, _zone: str) -> str:
     if document.get("bpm") is None:
-        return
+        return ""
     at = point_of(document, "timestamp")
     reading = Reading(result, heart_rate_record(at.start_at), SOURCE)
     reading.add("heart_rate", "bpm", document["bpm"], at)
+    return reading.record
 
 
 def heart_rate_record(at: datetime) -> str:
@@ -199,14 +199,15 @@ def heart_rate_record(at: datetime) -> str:
     return f"heartrate:{times.to_text(at)}"
 
 
-def read_workout(document: Document, result: Normalised, _zone: str) -> None:
+def read_workout(document: Document, result: Normalised, _zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
     workout = reading.span(document, "start_datetime", "end_datetime")
     if workout is not None:
         reading.add("workout_duration", "start_datetime..end_datetime", workout.seconds, workout)
+    return reading.record
 
 
-Reader = Callable[[Document, Normalised, str], None]
+Reader = Callable[[Document, Normalised, str], str]
 READERS: dict[str, Reader] = {
     "daily_spo2": read_spo2,
     "heartrate": read_heart_rate,

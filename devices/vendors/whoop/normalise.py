@@ -5,9 +5,10 @@ WHOOP sends milliseconds and kilojoules. A recovery has neither an id nor a time
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from devices.vendors import times
-from devices.vendors.documents import Reading, Span, documents_in, identifier_of, point_of, span_of
+from devices.vendors.documents import Reading, Span, identifier_of, point_of, read_each, span_of
 from devices.vendors.normalised import Document, Normalised
 from devices.vendors.times import quoted
 
@@ -42,11 +43,7 @@ def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
     if read is None:
         result.ignored += 1
         return result
-    for name, row in documents_in(document, "records", result):
-        try:
-            read(row, result)
-        except ValueError as error:
-            result.refuse(name, str(error))
+    read_each(document, "records", result, partial(read, result))
     return result
 
 
@@ -71,14 +68,14 @@ def revision_of(document: Document) -> datetime | None:
     return None if updated_at is None else times.parse(updated_at).at
 
 
-def read_sleep(document: Document, result: Normalised) -> None:
+def read_sleep(result: Normalised, document: Document) -> str:
     if is_v1_id(document.get("id")):
         result.ignored += 1
-        return
+        return ""
     reading = reading_of(document, result, identifier_of(document, "id"))
     score = score_of(reading, document)
     if score is None:
-        return
+        return reading.record
     night = placed_span(reading, document)
     add_stage_totals(reading, reading.part(score, "stage_summary"), night)
     for field, metric in (
@@ -89,6 +86,7 @@ def read_sleep(document: Document, result: Normalised) -> None:
     if document.get("nap") in (None, False):
         performance = score.get("sleep_performance_percentage")
         reading.add("whoop_sleep_performance", "sleep_performance_percentage", performance, night)
+    return reading.record
 
 
 def add_stage_totals(reading: Reading, summary: Document, night: Span) -> None:
@@ -100,19 +98,20 @@ def add_stage_totals(reading: Reading, summary: Document, night: Span) -> None:
         reading.add("sleep_duration", "light + slow wave + REM", asleep, night, per=MILLISECONDS)
 
 
-def read_recovery(document: Document, result: Normalised) -> None:
+def read_recovery(result: Normalised, document: Document) -> str:
     if is_v1_id(document.get("sleep_id")):
         result.ignored += 1
-        return
+        return ""
     reading = reading_of(document, result, recovery_record(identifier_of(document, "sleep_id")))
     score = score_of(reading, document)
     if score is None:
-        return
+        return reading.record
     when = recovery_span(reading, document)
     if score.get("user_calibrating") is not True:
         reading.add("whoop_recovery_score", "recovery_score", score.get("recovery_score"), when)
     for field, metric in RECOVERY_VALUES:
         reading.add(metric, field, score.get(field), when)
+    return reading.record
 
 
 def recovery_record(sleep_id: str) -> str:
@@ -127,37 +126,40 @@ def recovery_span(reading: Reading, document: Document) -> Span:
     return placed_span(reading, sleep)
 
 
-def read_cycle(document: Document, result: Normalised) -> None:
+def read_cycle(result: Normalised, document: Document) -> str:
     reading = reading_of(document, result, identifier_of(document, "id"))
     if document.get("end") is None:
         result.pending = True
-        return
+        return reading.record
     score = score_of(reading, document)
     if score is None:
-        return
+        return reading.record
     cycle = placed_span(reading, document)
     reading.add("day_strain", "strain", score.get("strain"), cycle)
     reading.add("total_energy", "kilojoule", score.get("kilojoule"), cycle, per=KILOJOULES)
+    return reading.record
 
 
-def read_workout(document: Document, result: Normalised) -> None:
+def read_workout(result: Normalised, document: Document) -> str:
     if is_v1_id(document.get("id")):
         result.ignored += 1
-        return
+        return ""
     reading = reading_of(document, result, identifier_of(document, "id"))
     score = score_of(reading, document) or {}
     workout = placed_span(reading, document)
     reading.add("workout_duration", "start..end", workout.seconds, workout)
     reading.add("workout_strain", "strain", score.get("strain"), workout)
+    return reading.record
 
 
-def read_body_measurement(document: Document, result: Normalised) -> None:
+def read_body_measurement(result: Normalised, document: Document) -> str:
     result.standing = True
     record = f"body:{identifier_of(document, 'user_id')}"
     at = point_of(document, "fetched_at")
     reading = reading_of(document, result, record)
     reading.add("height", "height_meter", document.get("height_meter"), at)
     reading.add("body_mass", "weight_kilogram", document.get("weight_kilogram"), at)
+    return reading.record
 
 
 def score_of(reading: Reading, document: Document) -> Document | None:
@@ -187,7 +189,7 @@ def placed_span(reading: Reading, document: Document) -> Span:
         return span
 
 
-Reader = Callable[[Document, Normalised], None]
+Reader = Callable[[Normalised, Document], str]
 READERS: dict[str, Reader] = {
     "body_measurement": read_body_measurement,
     "cycle": read_cycle,
