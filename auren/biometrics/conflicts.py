@@ -2,7 +2,8 @@
 
 Settling looks at the buckets a batch has touched and nowhere else, and it looks at what is stored, not at what
 arrived: so the result is the same whatever the order or repetition of arrivals. One statement finds and writes
-the conflicts of metrics compared over fixed buckets, one those compared over overlapping nights.
+the conflicts of metrics compared over fixed buckets, one those compared over overlapping nights, and one those of a
+vendor's total of a day with what the quarters of an hour of other sources add up to.
 """
 
 from collections.abc import Mapping
@@ -63,7 +64,8 @@ spoken AS (
 ), cleared AS (
     DELETE FROM biometrics_conflict c
     USING swept b
-    WHERE c.patient_id = b.patient_id AND c.metric = b.metric AND c.start_at < b.end_at AND c.end_at > b.start_at
+    WHERE c.patient_id = b.patient_id AND c.metric = b.metric AND c.daily = %(daily)s
+      AND c.start_at < b.end_at AND c.end_at > b.start_at
       AND c.state <> 'overridden'
       AND NOT EXISTS (
         SELECT FROM found f
@@ -71,12 +73,12 @@ spoken AS (
       )
     RETURNING c.patient_id, c.metric, c.start_at, c.end_at, c.values
 ), written AS (
-    INSERT INTO biometrics_conflict AS c (patient_id, metric, start_at, end_at, values, winner_id, rule, state)
-    SELECT patient_id, metric, start_at, end_at, values, winner_id,
+    INSERT INTO biometrics_conflict AS c (patient_id, metric, start_at, end_at, daily, values, winner_id, rule, state)
+    SELECT patient_id, metric, start_at, end_at, %(daily)s, values, winner_id,
            CASE WHEN tied THEN 'recency' ELSE 'metric_order' END, CASE WHEN tied THEN 'open' ELSE 'settled' END
     FROM found
     ORDER BY patient_id, metric, start_at
-    ON CONFLICT (patient_id, metric, start_at) DO UPDATE
+    ON CONFLICT (patient_id, metric, start_at, daily) DO UPDATE
     SET end_at = excluded.end_at, values = excluded.values, updated_at = now(),
         winner_id = CASE WHEN c.state = 'overridden' THEN c.winner_id ELSE excluded.winner_id END,
         rule = CASE WHEN c.state = 'overridden' THEN c.rule ELSE excluded.rule END,
@@ -115,6 +117,62 @@ WITH {RULES}, zone AS (
       ON s.patient_id = b.patient_id AND s.metric = b.metric AND s.start_at >= b.start_at AND s.start_at < b.end_at
     WHERE NOT (r.sums AND r.seconds > 0) OR s.end_at <= s.start_at + interval '1 hour'
     GROUP BY b.patient_id, b.metric, b.start_at, s.source_id, r.sums
+), swept AS (
+    SELECT * FROM bucket
+), {PICK}
+"""
+# What the quarters add up to is drawn from whichever source comes first in each of them, so that a phone fills the
+# hours the watch was off; the sum goes by the name of the first of those sources.
+DAILY = f"""
+WITH {RULES}, zone AS (
+    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
+), bucket AS (
+    SELECT DISTINCT t.patient_id, t.metric, day.start_at,
+           date_trunc('day', day.start_at + interval '30 hours', z.name) AS end_at
+    FROM touched t
+    JOIN rule r USING (metric)
+    JOIN zone z USING (patient_id)
+    CROSS JOIN LATERAL (SELECT date_trunc('day', t.start_at, z.name) AS start_at) AS day
+), spoken_of AS (
+    SELECT b.patient_id, b.metric, b.start_at, b.end_at, s.source_id, s.revised_at, s.value,
+           s.start_at AS began_at, s.end_at AS ended_at, (s.start_at, s.end_at) = (b.start_at, b.end_at) AS whole,
+           coalesce(array_position(string_to_array(r.kinds, ','), src.kind::text), 99) AS place
+    FROM bucket b
+    JOIN rule r USING (metric)
+    JOIN biometrics_sample s
+      ON s.patient_id = b.patient_id AND s.metric = b.metric AND s.start_at >= b.start_at AND s.start_at < b.end_at
+    JOIN biometrics_source src ON src.id = s.source_id
+    WHERE (s.start_at, s.end_at) = (b.start_at, b.end_at) OR s.end_at <= s.start_at + interval '1 hour'
+), quarter AS (
+    SELECT patient_id, metric, start_at, source_id, place, slot, max(revised_at) AS revised_at,
+           sum(value * CASE WHEN ended_at = began_at THEN 1 ELSE
+               extract(epoch FROM least(ended_at, slot + interval '15 minutes') - greatest(began_at, slot))
+               / extract(epoch FROM ended_at - began_at) END) AS value
+    FROM spoken_of, LATERAL generate_series(
+        date_bin('15 minutes', began_at, 'epoch'),
+        greatest(began_at, ended_at - interval '1 microsecond'), '15 minutes') AS slot
+    WHERE NOT whole AND slot < end_at
+    GROUP BY patient_id, metric, start_at, source_id, place, slot
+), counted AS (
+    SELECT DISTINCT ON (patient_id, metric, start_at, slot) *
+    FROM quarter
+    ORDER BY patient_id, metric, start_at, slot, place, source_id
+), value AS (
+    SELECT patient_id, metric, start_at, source_id, max(revised_at) AS revised_at, max(value) AS value
+    FROM spoken_of WHERE whole GROUP BY patient_id, metric, start_at, source_id
+    UNION ALL
+    SELECT patient_id, metric, start_at, (array_agg(source_id ORDER BY place, source_id))[1],
+           max(revised_at), sum(value)
+    FROM counted c
+    WHERE EXISTS (
+        SELECT FROM spoken_of w
+        WHERE w.whole AND w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
+    )
+    GROUP BY patient_id, metric, start_at
+    HAVING (array_agg(source_id ORDER BY place, source_id))[1] NOT IN (
+        SELECT w.source_id FROM spoken_of w
+        WHERE w.whole AND w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
+    )
 ), swept AS (
     SELECT * FROM bucket
 ), {PICK}
@@ -165,18 +223,21 @@ WITH {RULES}, near AS (
 """
 
 
-def _rules(metrics: list[Metric], seconds: list[int]) -> dict[str, object]:
+def _rules(metrics: list[Metric], seconds: list[int], *, daily: bool = False) -> dict[str, object]:
     return {
+        "daily": daily,
         "metrics": [metric.number for metric in metrics],
         "seconds": seconds,
         "sums": [metric.adds == "sum" for metric in metrics],
-        "tolerances": [float(metric.tolerance) for metric in metrics],
+        "tolerances": [float(metric.day_tolerance if daily else metric.tolerance) for metric in metrics],
         "orders": [",".join(metric.order) for metric in metrics],
     }
 
 
 _FIXED_METRICS = [metric for metric in COMPARED if metric.bucket != NIGHT]
 _FIXED_RULES = _rules(_FIXED_METRICS, [0 if m.bucket == DAY else int(m.bucket) for m in _FIXED_METRICS])
+_DAILY_METRICS = [metric for metric in COMPARED if metric.cumulative]
+_DAILY_RULES = _rules(_DAILY_METRICS, [0] * len(_DAILY_METRICS), daily=True)
 _NIGHT_METRICS = [metric for metric in COMPARED if metric.bucket == NIGHT]
 _NIGHT_RULES = _rules(_NIGHT_METRICS, [0] * len(_NIGHT_METRICS))
 
@@ -186,9 +247,13 @@ async def settle(connection: Connection, zones: Mapping[int, str]) -> list[Chang
 
     `zones` gives the IANA zone of every patient in it. Returns the conflicts that came, changed or went.
     """
-    fixed = _FIXED_RULES | {"patients": list(zones), "zones": list(zones.values())}
+    days = {"patients": list(zones), "zones": list(zones.values())}
     changes: list[Change] = []
-    for statement, parameters in ((FIXED, fixed), (OVERLAPPING, _NIGHT_RULES)):
+    for statement, parameters in (
+        (FIXED, _FIXED_RULES | days),
+        (OVERLAPPING, _NIGHT_RULES),
+        (DAILY, _DAILY_RULES | days),
+    ):
         cursor = await connection.execute(statement, parameters)
         changes += [Change(*row) for row in await cursor.fetchall()]
     return changes

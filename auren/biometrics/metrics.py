@@ -50,6 +50,11 @@ class Metric:
     def cumulative(self) -> bool:
         return self.adds == "sum" and self.bucket == QUARTER
 
+    @property
+    def day_tolerance(self) -> float:
+        """Of a cumulative metric's whole day: the differences of 96 quarters of an hour mostly cancel out."""
+        return 8 * self.tolerance
+
 
 HOUR = 3600
 QUARTER = 900

@@ -75,7 +75,8 @@ class Conflict(models.Model):
     """Two or more sources that speak about one metric in one comparison bucket and differ beyond its tolerance.
 
     `values` maps a source's id to what it says, in the metric's unit. `rule` is what decided: `person`,
-    `patient_order`, `metric_order` or `recency`.
+    `patient_order`, `metric_order` or `recency`. `daily` is a vendor's total of a day against the sum of its quarters
+    of an hour, which may be in conflict themselves.
     """
 
     STATES = [(state, state) for state in ("settled", "overridden", "open")]
@@ -84,6 +85,7 @@ class Conflict(models.Model):
     metric = models.SmallIntegerField()
     start_at = models.DateTimeField()
     end_at = models.DateTimeField()
+    daily = models.BooleanField(db_default=False, default=False)
     values = models.JSONField()
     winner = models.ForeignKey(Source, models.DO_NOTHING, db_constraint=False, db_index=False)
     rule = models.CharField(max_length=16)
@@ -94,7 +96,7 @@ class Conflict(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["patient_id", "metric", "start_at"], name="conflict_of_bucket"),
+            models.UniqueConstraint(fields=["patient_id", "metric", "start_at", "daily"], name="conflict_of_bucket"),
         ]
 
     def __str__(self) -> str:

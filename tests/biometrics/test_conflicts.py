@@ -96,8 +96,46 @@ def test_steps_are_added_up_per_quarter_and_a_days_total_says_nothing_about_one(
 ) -> None:
     at = {"patient_id": patient_id, "metric": "steps"}
     storing.put(said(3, 300, 0, 0.1, **at), said(3, 300, 0.1, 0.2, **at))  # type: ignore[arg-type]
-    storing.put(said(1, 9_000, -12, 12, **at), said(1, 100, 0, 0.2, **at))  # type: ignore[arg-type]
+    storing.put(said(1, 900, -12, 12, **at), said(1, 100, 0, 0.2, **at))  # type: ignore[arg-type]
     assert conflicts(patient_id) == [("steps", 0, 0.25, {1: 100, 3: 600}, 3, "metric_order", "settled")]
+
+
+def test_a_days_total_competes_with_what_the_quarters_add_up_to(storing: Store, patient_id: int) -> None:
+    at = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(said(1, 15_000, -12, 12, **at))  # type: ignore[arg-type]
+    assert conflicts(patient_id) == []
+    storing.put(said(3, 300, -12, -11.75, **at), said(3, 148, 1, 2, **at))  # type: ignore[arg-type]
+    assert conflicts(patient_id) == [("steps", -12, 12, {1: 15_000, 3: 448}, 3, "metric_order", "settled")]
+
+
+def test_what_the_quarters_add_up_to_is_filled_by_the_next_source_and_counts_nothing_twice(
+    storing: Store, patient_id: int
+) -> None:
+    at = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(said(1, 10_000, -12, 12, **at))  # type: ignore[arg-type]
+    storing.put(*(said(3, 1_000, hour, hour + 0.25, **at) for hour in range(4)))  # type: ignore[arg-type]
+    storing.put(*(said(2, 900, hour, hour + 0.25, **at) for hour in range(2, 6)))  # type: ignore[arg-type]
+    daily = [conflict for conflict in conflicts(patient_id) if conflict[2] == 12]
+    assert daily == [("steps", -12, 12, {1: 10_000, 3: 5_800}, 3, "metric_order", "settled")]
+
+
+def test_a_day_and_its_first_quarter_may_both_be_in_conflict(storing: Store, patient_id: int) -> None:
+    at = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(
+        said(1, 9_000, -12, 12, **at),  # type: ignore[arg-type]
+        said(2, 300, -12, -11.75, **at),  # type: ignore[arg-type]
+        said(3, 600, -12, -11.75, **at),  # type: ignore[arg-type]
+    )
+    expected = [{1: 9_000, 3: 600}, {2: 300, 3: 600}]
+    assert sorted((conflict[3] for conflict in conflicts(patient_id)), key=str) == expected
+    storing.put(said(3, 310, -12, -11.75, revised=1, **at))  # type: ignore[arg-type]
+    assert [conflict[3] for conflict in conflicts(patient_id)] == [{1: 9_000, 3: 310}]
+
+
+def test_a_days_total_that_nearly_agrees_is_no_conflict(storing: Store, patient_id: int) -> None:
+    at = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(said(1, 1_500, -12, 12, **at), said(3, 800, 0, 0.25, **at))  # type: ignore[arg-type]
+    assert conflicts(patient_id) == []
 
 
 def test_daily_values_are_compared_over_the_patients_own_day(storing: Store, patient_id: int) -> None:

@@ -133,6 +133,7 @@ class Migration(migrations.Migration):
                 ("metric", models.SmallIntegerField()),
                 ("start_at", models.DateTimeField()),
                 ("end_at", models.DateTimeField()),
+                ("daily", models.BooleanField(db_default=False, default=False)),
                 ("values", models.JSONField()),
                 ("rule", models.CharField(max_length=16)),
                 (
@@ -156,7 +157,9 @@ class Migration(migrations.Migration):
             ],
             options={
                 "constraints": [
-                    models.UniqueConstraint(fields=("patient_id", "metric", "start_at"), name="conflict_of_bucket")
+                    models.UniqueConstraint(
+                        fields=("patient_id", "metric", "start_at", "daily"), name="conflict_of_bucket"
+                    )
                 ],
             },
         ),
