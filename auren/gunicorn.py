@@ -24,7 +24,11 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 class BridgeWorker(UvicornWorker):  # type: ignore[misc]
     """Uvicorn that does not serve unless `lifespan` started: with `auto`, one that raised served all the same."""
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"loop": "uvloop", "http": "httptools", "lifespan": "on"}
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "uvloop",
+        "http": "auren.protocol:BoundedProtocol",
+        "lifespan": "on",
+    }
 
 
 bind = os.environ.get("BIND", "").strip() or f"127.0.0.1:{PORT}"
@@ -40,6 +44,7 @@ backlog = 2048
 accesslog = None
 errorlog = "-"
 loglevel = "info"
+control_socket_disable = True  # it would be one file in the user's home for every bridge of that user
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
