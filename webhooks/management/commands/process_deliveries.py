@@ -69,9 +69,7 @@ async def open_asking(stack: AsyncExitStack, clock: DatabaseClock) -> Asking:
     outages = Outages(database)
     stack.push_async_callback(outages.close)
     apis = {
-        name: VendorApi(
-            name, tokens, RateLimit.of(name, redis), clock.now, breaker=Breaker(name, changed=outages.note)
-        )
+        name: VendorApi(name, tokens, RateLimit.of(name, redis), clock.now, breaker=Breaker(name, changed=outages.note))
         for name in VENDORS_WITH_API
     }
     for api in apis.values():
