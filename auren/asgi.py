@@ -63,10 +63,15 @@ class Application:
         """Check the settings and connect. Raises what keeps the process from keeping its promises."""
         refuse_to_start()
         self.ingest, self.health = Ingest(), Health()
-        await self.ingest.open()
-        await self.health.open()
+        try:
+            await self.ingest.open()
+            await self.health.open()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
+        """Let go of what is open, all of it or the half that start-up came to."""
         if self.ingest is not None:
             await self.ingest.close()
         if self.health is not None:

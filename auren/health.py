@@ -25,6 +25,7 @@ class Health:
         self._line = Line("health", statement_timeout=f"{int(LIMIT * 1000)}ms")
         self._migrations = _migrations()
         self._redis = _redis(settings.REDIS_URL)
+        self._asking: asyncio.Task[str] | None = None
         self._asked_at = 0.0
         self._known: dict[str, str] = {}
 
@@ -32,6 +33,9 @@ class Health:
         await self._line.open()
 
     async def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self._line.close()
         if self._redis is not None:
             await self._redis.aclose()
@@ -45,15 +49,22 @@ class Health:
         return answer(200 if parts["postgresql"] == "ok" else 503, parts)
 
     async def parts(self) -> dict[str, str]:
-        if monotonic() - self._asked_at > REMEMBER:
+        if not self._known or monotonic() - self._asked_at > REMEMBER:
             postgresql, cache, kafka = await asyncio.gather(self._postgresql(), self._cache(), self._kafka())
             self._known = {"postgresql": postgresql, "redis": cache, "kafka": kafka}
             self._asked_at = monotonic()
         return self._known
 
     async def _postgresql(self) -> str:
+        """Its state, or "down" while it does not say: psycopg needs up to ten seconds to give up on a statement."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._migrated())
+        done, _ = await asyncio.wait({self._asking}, timeout=LIMIT)
+        return self._asking.result() if done else "down"
+
+    async def _migrated(self) -> str:
         try:
-            async with asyncio.timeout(LIMIT), self._line.use() as connection:
+            async with asyncio.timeout(2 * LIMIT), self._line.use() as connection:
                 applied = set(await (await connection.execute(APPLIED)).fetchall())
         except psycopg.errors.UndefinedTable:
             return "not migrated"
@@ -74,8 +85,8 @@ class Health:
     async def _kafka(self) -> str:
         """Whether any bootstrap server takes a connection; what it then says is the publisher's business."""
         for server in settings.KAFKA_BOOTSTRAP_SERVERS.split(","):
-            address = urlsplit(f"//{server.strip()}")
             try:
+                address = urlsplit(f"//{server.strip()}")
                 async with asyncio.timeout(LIMIT):
                     _, writer = await asyncio.open_connection(address.hostname, address.port)
             except (OSError, TimeoutError, ValueError):

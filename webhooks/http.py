@@ -55,19 +55,37 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    """The whole body. Raises `Refused` 413 over `limit` bytes (as announced, and as read) or 408, and `Gone`."""
+class Reading:
+    """Bytes of bodies that are still arriving, all requests together: they stay in memory until the rest has come.
+
+    What came counts, not what was announced: else a few connections that announce much and send nothing would close
+    the door. A body that comes in one piece never waits, so it is not counted.
+    """
+
+    __slots__ = ("bound", "bytes")
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.bytes = 0
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, reading: Reading) -> bytes:
+    """The whole body.
+
+    Raises `Refused`: 413 over `limit` bytes (as announced, and as read), 503 when too much is being read already, and
+    408; and `Gone`.
+    """
     announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise _too_large(limit)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            return await _read(receive, limit)
+            return await _read(receive, limit, reading)
     except TimeoutError:
         raise Refused(408, "slow-body", f"The body did not arrive within {BODY_TIMEOUT:g} s.") from None
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int, reading: Reading) -> bytes:
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body = message.get("body", b"")
@@ -75,13 +93,20 @@ async def _read(receive: Receive, limit: int) -> bytes:
             raise _too_large(limit)
         return bytes(body)
     chunks = bytearray()
-    while message["type"] == "http.request":
-        chunks += message.get("body", b"")
-        if len(chunks) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body"):
-            return bytes(chunks)
-        message = await receive()
+    try:
+        while message["type"] == "http.request":
+            piece = message.get("body", b"")
+            chunks += piece
+            reading.bytes += len(piece)
+            if len(chunks) > limit:
+                raise _too_large(limit)
+            if not message.get("more_body"):
+                return bytes(chunks)
+            if reading.bytes > reading.bound:
+                raise Refused(503, "busy", "Too many large bodies are being read. Try again in a moment.")
+            message = await receive()
+    finally:
+        reading.bytes -= len(chunks)
     raise Gone
 
 

@@ -25,6 +25,7 @@ BATCH_ROWS = 500
 BATCH_BYTES = 8 * 1024 * 1024
 CHANNEL = "deliveries"
 NOTIFY_EVERY = 0.05  # seconds
+NOTIFY_TIMEOUT = 2  # seconds
 LOOK_EVERY = 0.02  # seconds between looks for webhooks that have waited too long
 
 # `ON CONFLICT DO NOTHING` returns nothing for keys already there, and cannot see a double that another session is
@@ -124,6 +125,7 @@ class Inbox:
         """Connect and start committing. Raises `psycopg.OperationalError` when PostgreSQL is away."""
         for line in self._lines:
             await line.open()
+        await self._bell.open()
         self._tasks = [asyncio.create_task(self._commit_forever(line)) for line in self._lines]
         self._tasks += [asyncio.create_task(self._bell.run()), asyncio.create_task(self._keep_deadlines())]
 
@@ -138,8 +140,10 @@ class Inbox:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all("The process is stopping.")
         for line in self._lines:
             await line.close()
+        await self._bell.close()
 
     def room_for(self, size: int) -> bool:
         return not self.backlogged and self.rows < self.max_rows and self.bytes + size <= self.max_bytes
@@ -185,10 +189,12 @@ class Inbox:
                 await self._settle(line, batch)
 
     def _fail_if_all_down(self) -> None:
-        if any(line.up for line in self._lines):
-            return
+        if not any(line.up for line in self._lines):
+            self._fail_all("PostgreSQL is away.")
+
+    def _fail_all(self, why: str) -> None:
         while self._line:
-            self._line.popleft().fail(Unavailable("PostgreSQL is away."))
+            self._line.popleft().fail(Unavailable(why))
         self._wake.clear()
 
     def _take(self) -> list[Waiting]:
@@ -205,11 +211,14 @@ class Inbox:
         return batch
 
     async def _settle(self, line: Line, batch: list[Waiting]) -> None:
-        """Commit one batch and tell every waiter. Whatever happens, nobody is left without an answer."""
+        """Commit one batch and tell every waiter. Whatever happens, nobody is left without an answer.
+
+        PostgreSQL keeps `limit` itself; one that says nothing any more is left after twice that, connection and all.
+        """
         try:
-            async with line.use() as connection:
+            async with asyncio.timeout(2 * self.limit), line.use() as connection:
                 await self._store(connection, batch)
-        except psycopg.Error as error:
+        except (psycopg.Error, TimeoutError) as error:
             logger.warning("%d webhooks not committed: %s", len(batch), type(error).__name__)
         except Exception:  # a committer outlives whatever one batch holds
             logger.exception("%d webhooks not committed", len(batch))
@@ -221,7 +230,7 @@ class Inbox:
         """Commit, halving the batch around a row that PostgreSQL refuses."""
         try:
             receipts = await commit(connection, [waiting.row for waiting in batch])
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except (psycopg.DataError, psycopg.IntegrityError, UnicodeError) as error:
             if len(batch) == 1:
                 logger.warning("a webhook cannot be stored: %s", type(error).__name__)
                 batch[0].fail(Unstorable("The database refuses this body."))
@@ -301,21 +310,19 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def run(self) -> None:
-        try:
-            await self._run()
-        finally:
-            await self._line.close()
+    async def open(self) -> None:
+        await self._line.open()
 
-    async def _run(self) -> None:
+    async def close(self) -> None:
+        await self._line.close()
+
+    async def run(self) -> None:
         while True:
             await self._rung.wait()
             self._rung.clear()
             try:
-                if not self._line.up:
-                    await self._line.open()
-                async with self._line.use() as connection:
+                async with asyncio.timeout(NOTIFY_TIMEOUT), self._line.use() as connection:
                     await connection.execute(f"NOTIFY {CHANNEL}")
-            except psycopg.Error as error:
+            except (psycopg.Error, TimeoutError) as error:
                 logger.info("no NOTIFY: %s", type(error).__name__)
             await asyncio.sleep(NOTIFY_EVERY)

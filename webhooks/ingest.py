@@ -22,6 +22,7 @@ from webhooks import metrics
 from webhooks.http import (
     Answer,
     Gone,
+    Reading,
     Receive,
     Scope,
     Send,
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "/webhooks/"
 RETRY_AFTER = (b"retry-after", b"2")
 WRITE_DOWN_EVERY = 0.25  # seconds
+COUNT_TIMEOUT = 10  # seconds; beyond what PostgreSQL itself is told, for one that says nothing any more
 UNSTORABLE = Refused(400, "unstorable", "The database refuses this body. Check it for unusual characters.")
 
 # Counting stops at the bound, so that a long line is not read to its end every second.
@@ -68,14 +70,17 @@ class Ingest:
         )
         self.keys = KeyRing(sandbox=self.sandbox, limit=settings.COMMIT_TIMEOUT)
         self.tally = metrics.Tally()
-        self._reading = 0
+        # What is read has yet to be verified; it may be twice of what waits for a commit.
+        self.reading = Reading(2 * settings.MAX_QUEUED_BYTES)
+        self._counting = Line("backlog", statement_timeout="5s")
         self._background: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         await self.inbox.open()
         await self.keys.open()
+        await self._counting.open()
         self._background = [
-            asyncio.create_task(count_backlog(self.inbox, settings.MAX_BACKLOG)),
+            asyncio.create_task(count_backlog(self._counting, self.inbox, settings.MAX_BACKLOG)),
             asyncio.create_task(self._write_down_forever()),
         ]
 
@@ -85,6 +90,7 @@ class Ingest:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._counting.close()
         self.write_down_metrics()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,16 +153,13 @@ class Ingest:
         return webhook.read(headers, body), body
 
     async def _body(self, receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-        """The raw body, once size and type are right. Bodies being read count against the bound on bytes too."""
-        announced = headers.get("content-length", "")
-        expected = min(int(announced[:20]), limit) if announced.isascii() and announced.isdigit() else 0
-        if self._reading + expected > 2 * settings.MAX_QUEUED_BYTES:
-            raise Refused(503, "busy", "Too many large bodies are being read. Try again in a moment.")
-        self._reading += expected
+        """The raw body, once size and type are right. A wrong type comes before "busy": no retry will mend it."""
         try:
-            body = await read_body(receive, headers, limit)
-        finally:
-            self._reading -= expected
+            body = await read_body(receive, headers, limit, self.reading)
+        except Refused as refused:
+            if refused.status != 413:
+                check_media_type(headers)
+            raise
         check_media_type(headers)
         return body
 
@@ -209,26 +212,20 @@ def check_media_type(headers: Mapping[str, str]) -> None:
         raise Refused(415, "wrong-type", "Send the body as it is, without Content-Encoding.")
 
 
-async def count_backlog(inbox: Inbox, bound: int) -> None:
+async def count_backlog(line: Line, inbox: Inbox, bound: int) -> None:
     """Once a second, and never more than a twentieth of the time, count what waits and close the door at `bound`."""
-    line = Line("backlog", statement_timeout="5s")
     loop = asyncio.get_running_loop()
-    try:
-        while True:
-            started = loop.time()
-            try:
-                inbox.backlogged = await _backlog(line, bound) >= bound
-            except psycopg.Error as error:
-                logger.info("backlog not counted: %s", type(error).__name__)
-            await asyncio.sleep(max(1.0, 20 * (loop.time() - started)))
-    finally:
-        await line.close()
+    while True:
+        started = loop.time()
+        try:
+            inbox.backlogged = await _backlog(line, bound) >= bound
+        except (psycopg.Error, TimeoutError) as error:
+            logger.info("backlog not counted: %s", type(error).__name__)
+        await asyncio.sleep(max(1.0, 20 * (loop.time() - started)))
 
 
 async def _backlog(line: Line, bound: int) -> int:
-    if not line.up:
-        await line.open()
-    async with line.use() as connection:
+    async with asyncio.timeout(COUNT_TIMEOUT), line.use() as connection:
         row = await (await connection.execute(BACKLOG, {"bound": bound})).fetchone()
     waiting = int(row[0]) if row else 0
     metrics.BACKLOG.set(waiting)

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings as given
 from pytest_django import Settings
 
-from tests.webhooks.entry import JSON, Json, compact, opened, promised, refused, rows
+from tests.webhooks.entry import JSON, Json, compact, in_sandbox, opened, promised, refused, rows
 from tests.webhooks.webhook_cases import SignedContract, fresh
 
 EVENT_TIME = "2026-11-24T08:00:00.5+01:00"
@@ -103,9 +103,11 @@ class TestOura(SignedContract):
 
 
 class TestHandshake:
-    """Oura asks for it while a subscription is being made, and stores its result, not we."""
-
     asked: ClassVar[dict[str, str]] = {"verification_token": "oura-shakes-hands", "challenge": "c-\u00e4 &+%"}
+
+    @pytest.fixture(autouse=True)
+    def outside_the_sandbox(self, settings: Settings) -> None:
+        in_sandbox(settings, on=False)
 
     async def shake(self, verb: str = "GET", **query: str) -> httpx.Response:
         async with opened() as web:
@@ -134,6 +136,7 @@ class TestHandshake:
         assert rows() == []
 
     async def test_without_a_token_of_ours_none_is_right(self, database: str, settings: Settings) -> None:
+        in_sandbox(settings)  # elsewhere it does not even start
         settings.OURA_VERIFICATION_TOKEN = ""
         refused(await self.shake(challenge="c", verification_token=""), 401, "unauthorised")
         refused(await self.shake(challenge="c", verification_token="any"), 401, "unauthorised")
