@@ -6,7 +6,7 @@ the very same bytes. The JSON Schemas are in docs/events/.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,28 +14,36 @@ from auren.biometrics.conflicts import Change
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER
 from devices.vendors.normalised import Sample
 
-SAMPLES = "auren.samples.v1"
-CONFLICTS = "auren.conflicts.v1"
-DEAD = "auren.deliveries.dead.v1"
-TOPICS = (SAMPLES, CONFLICTS, DEAD)
+Topic = Literal["auren.samples.v1", "auren.conflicts.v1", "auren.deliveries.dead.v1"]
+SAMPLES: Topic = "auren.samples.v1"
+CONFLICTS: Topic = "auren.conflicts.v1"
+DEAD: Topic = "auren.deliveries.dead.v1"
+TOPICS: tuple[Topic, ...] = (SAMPLES, CONFLICTS, DEAD)
 TYPES = {SAMPLES: "auren.samples.stored.v1", CONFLICTS: "auren.conflicts.settled.v1", DEAD: "auren.delivery.dead.v1"}
+ERASED = "auren.patient.erased.v1"  # among the samples, for it ends what came there before
 
 MAX_BYTES = 900_000  # of a message's value: brokers refuse 1 MB unless told otherwise
 ROOM = 2_000  # bytes kept for what surrounds the list
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One Kafka message: `value` is the JSON body; key and headers are made when it is sent."""
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One Kafka message: `value` is the JSON body; key and headers are made when it is sent. `type` is the event's
+    where it is not the topic's own."""
 
-    topic: str
+    topic: Topic
     value: msgspec.Raw
+    type: str = ""
 
 
-class Outbox(msgspec.Struct, frozen=True):
-    """The messages of one delivery, in their order, and the patient they are keyed by."""
+class Outbox(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The messages of one delivery, in their order, and the patient they are keyed by.
+
+    `first` is the place of the first one in the delivery's: it counts in their ids.
+    """
 
     key: str
     messages: list[Message]
+    first: int = 0
 
 
 def encode(outbox: Outbox) -> bytes:
@@ -109,6 +117,10 @@ def dead_message(about: Mapping[str, Any], *, event_type: str, error: str, error
     return Message(DEAD, msgspec.Raw(msgspec.json.encode(body)))
 
 
+def erased_message(about: Mapping[str, Any], *, erased_at: datetime) -> Message:
+    return Message(SAMPLES, msgspec.Raw(msgspec.json.encode({**about, "erased_at": erased_at})), ERASED)
+
+
 def headers(
     message: Message, *, delivery_id: int, sequence: int, place: int, happened_at: datetime
 ) -> list[tuple[str, str | bytes | None]]:
@@ -116,7 +128,7 @@ def headers(
     values = {
         "ce_specversion": "1.0",
         "ce_id": f"{delivery_id}.{sequence}.{place}",
-        "ce_type": TYPES[message.topic],
+        "ce_type": message.type or TYPES[message.topic],
         "ce_source": "/auren/bridge",
         "ce_time": happened_at.isoformat().replace("+00:00", "Z"),
         "ce_subject": str(delivery_id),
