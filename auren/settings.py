@@ -20,6 +20,7 @@ DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.text("SECRET_KEY", "django-insecure-only-good-enough-to-print-help")
 TOKEN_KEYS = env.items("TOKEN_KEYS")
 PORT = env.whole("PORT", 8000, low=1)
+PUBLIC_URL = env.text("PUBLIC_URL", f"http://127.0.0.1:{PORT}" if SANDBOX else "").rstrip("/")
 ALLOWED_HOSTS = list(env.items("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"))
 CSRF_TRUSTED_ORIGINS = list(env.items("CSRF_TRUSTED_ORIGINS"))
 
@@ -42,10 +43,16 @@ DELIVERY_LEASE = env.number("DELIVERY_LEASE", 30, low=1)
 POLL_INTERVAL = env.number("POLL_INTERVAL", 2, low=0.05)
 RECENT_DAYS = env.whole("RECENT_DAYS", 3, low=1)
 PUBLISHER_LEASE = env.number("PUBLISHER_LEASE", 5, low=1)
+RECONCILE_HOURS = env.number("RECONCILE_HOURS", 24, low=0.01)
+RECONCILE_DAYS = env.whole("RECONCILE_DAYS", 7, low=1)
 BODY_RETENTION_DAYS = env.whole("BODY_RETENTION_DAYS", 30, low=1)
 
 # Vendors. A secret may be two, comma-separated, while it rotates: the first one signs.
 VENDOR_TIMEOUT = env.number("VENDOR_TIMEOUT", 10, low=0.1)
+
+# Connecting devices.
+INVITATION_DAYS = env.whole("INVITATION_DAYS", 7, low=1)
+BACKFILL_DAYS = env.whole("BACKFILL_DAYS", 90, low=1)
 
 OURA_VERIFICATION_TOKEN = env.text("OURA_VERIFICATION_TOKEN")
 OURA_CLIENT_ID = env.text("OURA_CLIENT_ID")

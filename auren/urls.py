@@ -7,5 +7,6 @@ admin.site.index_title = "What the bridge holds"
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("", include("devices.urls")),
     path("", include("auren.console.urls")),
 ]

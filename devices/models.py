@@ -2,11 +2,14 @@
 
 import hashlib
 import secrets
+from datetime import timedelta
 from typing import Self
 
 from django.conf import settings
+from django.core import signing
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 
 class Patient(models.Model):
@@ -53,6 +56,11 @@ class Link(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["vendor", "vendor_user_id"], name="link_of_vendor_user")]
+        permissions = [
+            ("pause_link", "Can pause and resume links"),
+            ("sync_link", "Can have a link's recent data and history fetched"),
+            ("disconnect_link", "Can disconnect links"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_vendor_display()} of {self.patient}"
@@ -99,17 +107,26 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, owner: str, *patients: Patient) -> tuple[Self, str]:
         """A new key, and its text, which is never seen again."""
-        text = secrets.token_urlsafe(32)
-        key = cls.objects.create(owner=owner, digest=hashlib.sha256(text.encode()).digest())
+        key = cls(owner=owner)
+        key.choose_text()
+        key.save()
         key.patients.set(patients)
-        return key, text
+        return key, key.text
+
+    def choose_text(self) -> None:
+        """Give an unsaved key its text, which this object alone knows: of it only the digest is stored."""
+        self.text = secrets.token_urlsafe(32)
+        self.digest = hashlib.sha256(self.text.encode()).digest()
 
 
 class Invitation(models.Model):
     """What support hands a patient to connect a device: for one vendor, once, until `expires_at`.
 
-    The address that carries it is signed and holds nothing but its number. `used_at` is set when a grant is stored.
+    The address that carries it is signed and holds nothing but its number. `used_at` is set when a grant is stored,
+    and `link` is what that grant connected.
     """
+
+    SIGNER = signing.Signer(salt="devices.invitation", sep=".")
 
     VENDORS = [vendor for vendor in Link.VENDORS if vendor[0] != "healthkit"]
 
@@ -120,9 +137,62 @@ class Invitation(models.Model):
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    link = models.ForeignKey(Link, models.SET_NULL, null=True, blank=True, related_name="invitations")
 
     def __str__(self) -> str:
         return f"invitation {self.pk} to connect {self.get_vendor_display()}"
+
+    @classmethod
+    def issue(cls, patient: Patient, vendor: str, *, by: str) -> Self:
+        """A new one, open for INVITATION_DAYS."""
+        expires_at = timezone.now() + timedelta(days=settings.INVITATION_DAYS)
+        return cls.objects.create(patient=patient, vendor=vendor, created_by=by, expires_at=expires_at)
+
+    @classmethod
+    def of_token(cls, token: str, vendor: str) -> Self | None:
+        """The one that `token` carries, whatever has become of it; None for a token that we did not sign."""
+        try:
+            number = int(cls.SIGNER.unsign(token))
+        except (signing.BadSignature, ValueError):
+            return None
+        return cls.objects.filter(pk=number, vendor=vendor).select_related("patient", "link").first()
+
+    @property
+    def token(self) -> str:
+        return self.SIGNER.sign(str(self.pk))
+
+    @property
+    def state(self) -> str:
+        """`open`, `used`, `revoked` or `expired`."""
+        if self.used_at:
+            return "used"
+        if self.revoked_at:
+            return "revoked"
+        return "open" if self.expires_at > timezone.now() else "expired"
+
+
+class Consent(models.Model):
+    """One trip of a browser to a vendor's consent page. The row goes when the browser is back, so `state` works once.
+
+    `state` and `browser` are SHA-256 digests, of OAuth's state and of the browser's cookie; `verifier` is PKCE's,
+    encrypted; `token_url` is where the code will be exchanged, whatever the settings say by then.
+    """
+
+    LIFE = timedelta(minutes=15)
+
+    invitation = models.ForeignKey(Invitation, models.CASCADE, related_name="consents")
+    state = models.BinaryField(max_length=32)
+    browser = models.BinaryField(max_length=32)
+    verifier = models.TextField(blank=True, db_default="", default="")
+    redirect_uri = models.TextField()
+    token_url = models.CharField(max_length=255)
+    started_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["browser"], name="consent_of_browser")]
+
+    def __str__(self) -> str:
+        return f"consent {self.pk}"
 
 
 class Subscription(models.Model):

@@ -3,6 +3,6 @@
 Tokens are registered nowhere, and of a key only its owner and its use are shown.
 """
 
-from devices.admin import assignments, keys
+from devices.admin import assignments, invitations, keys, subscriptions
 
-__all__ = ["assignments", "keys"]
+__all__ = ["assignments", "invitations", "keys", "subscriptions"]

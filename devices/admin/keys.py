@@ -1,30 +1,77 @@
-"""The keys that phone uploaders show."""
+"""The keys that phone uploaders show: issued here, shown once, replaced and revoked here."""
+
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from auren.admin import BigTableAdmin, Untouched, confirmation, few_enough, log, when
 from devices.models import ApiKey
 
 PATIENTS_SHOWN = 50
+ABOUT = ("created", "last_used", "revoked")
+
+
+class Replacing(forms.Form):
+    revoke = forms.BooleanField(
+        required=False,
+        label="Revoke the old keys at once",
+        help_text="Otherwise they go on working until you revoke them, and no upload is refused in between.",
+    )
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(Untouched, BigTableAdmin[ApiKey]):
     list_display = ("id", "owner", "patient_count", "created", "last_used", "revoked")
     search_fields = ("owner",)
-    fields = readonly_fields = ("owner", "may_post_for", "created", "last_used", "revoked")
-    actions = ("revoke",)
+    autocomplete_fields = ("patients",)
+    actions = ("rotate", "revoke")
+    change_form_template = "devices/admin/key.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         return super().get_queryset(request).defer("digest").annotate(number=Count("patients"))
 
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
+        if obj is None:
+            return ("owner", "patients")
+        return ("owner", "patients" if self.has_change_permission(request, obj) else "may_post_for", *ABOUT)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
+        """The owner stays as it is: batches that are sent twice are known by it."""
+        return tuple(name for name in self.get_fields(request, obj) if name != "patients") if obj else ()
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
+        return request.user.has_perm("devices.add_apikey")
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        """Who may post with it is changed while it is good; the sandbox's one key says so itself."""
+        lasting = obj is None or not (obj.revoked_at or obj.every_sandbox_user)
+        return lasting and request.user.has_perm("devices.change_apikey")
+
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("devices.change_apikey")
+
+    def has_rotate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perms(["devices.add_apikey", "devices.change_apikey"])
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        acts = [{"name": name, "label": label} for _, name, label in self.get_actions(request).values()]  # type: ignore[misc]
+        return super().change_view(request, object_id, form_url, {"acts": acts, **(extra_context or {})})
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        if not change:
+            obj.choose_text()
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:  # noqa: ARG002
+        return texts(self, request, [obj])
 
     @admin.display(description="patients")
     def patient_count(self, key: ApiKey) -> str:
@@ -49,6 +96,28 @@ class ApiKeyAdmin(Untouched, BigTableAdmin[ApiKey]):
     def revoked(self, key: ApiKey) -> str:
         return when(key.revoked_at)
 
+    @admin.action(description="Replace", permissions=["rotate"])
+    def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        """A new key of the same owner for the same patients."""
+        chosen = self._valid(queryset).filter(every_sandbox_user=False)
+        if not chosen.exists():
+            self.message_user(request, "None of these can be replaced: issue a new key instead.", messages.WARNING)
+            return None
+        form = Replacing(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            return confirmation(self, request, chosen, form, **REPLACING)
+        return texts(self, request, self._replace(request, chosen, revoke=form.cleaned_data["revoke"]))
+
+    def _replace(self, request: HttpRequest, chosen: QuerySet[ApiKey], *, revoke: bool) -> list[ApiKey]:
+        with transaction.atomic():
+            old = list(chosen.select_for_update())
+            new = [ApiKey.issue(key.owner, *key.patients.all())[0] for key in old]
+            log(request, old, "replaced, and revoked" if revoke else "replaced")
+            log(request, new, "issued in place of an earlier key")
+            if revoke:
+                ApiKey.objects.filter(pk__in=[key.pk for key in old]).update(revoked_at=timezone.now())
+        return new
+
     @admin.action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         chosen = ApiKey.objects.filter(pk__in=few_enough(queryset) or []).defer("digest").order_by("-id")
@@ -62,10 +131,31 @@ class ApiKeyAdmin(Untouched, BigTableAdmin[ApiKey]):
         self.message_user(request, f"{len(valid)} revoked; the others had been before.", level)
         return None
 
+    def _valid(self, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        return ApiKey.objects.filter(pk__in=few_enough(queryset) or [], revoked_at=None).defer("digest").order_by("-id")
 
+
+REPLACING = {
+    "action": "rotate",
+    "title": "Replace keys",
+    "consequence": "Each gets a successor with the same owner and the same patients, whose text is shown next.",
+    "button": "Issue the new ones",
+}
 REVOKING = {
     "action": "revoke",
     "title": "Revoke keys",
     "consequence": "Uploads with these keys are refused within seconds, for good. A new key must be issued to go on.",
     "button": "Revoke them",
 }
+
+
+def texts(page: "admin.ModelAdmin[Any]", request: HttpRequest, issued: list[ApiKey]) -> HttpResponse:
+    """The only page that shows a key. It is the answer to a POST, so nothing keeps it."""
+    context = {
+        **page.admin_site.each_context(request),
+        "title": "New key" if len(issued) == 1 else "New keys",
+        "opts": page.model._meta,
+        "media": page.media,
+        "keys": issued,
+    }
+    return TemplateResponse(request, "devices/admin/keys.html", context, headers={"Cache-Control": "no-store"})
