@@ -1,9 +1,10 @@
 """Who may do what: three groups with the least rights their work needs. This file is the truth, not the database.
 
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
-own). `admin` also decides who may see whom and which keys post. `clinician` has no right in the admin at all: a
-clinician sees the patients assigned to them now, and nothing else. User accounts are a superuser's business, because
-whoever may edit users could make themselves one.
+own), and keeps devices connected: it invites, fetches, pauses and disconnects. `admin` also decides who may see whom
+and which keys post, and erases patients. `clinician` has no right in the admin at all: a clinician sees the patients
+assigned to them now, and nothing else. User accounts are a superuser's business, because whoever may edit users could
+make themselves one.
 """
 
 from collections.abc import Iterable
@@ -20,8 +21,17 @@ SUPPORT = (
     "devices.view_patient",
     "devices.change_patient",
     "devices.view_link",
+    "devices.pause_link",
+    "devices.sync_link",
+    "devices.disconnect_link",
+    "devices.view_invitation",
+    "devices.add_invitation",
+    "devices.change_invitation",
     "devices.view_assignment",
     "devices.view_apikey",
+    "devices.view_subscription",
+    "devices.change_subscription",
+    "devices.view_erasure",
     "biometrics.view_conflict",
     "biometrics.view_sample",
 )
@@ -31,7 +41,9 @@ ADMIN = (
     "devices.add_assignment",
     "devices.change_assignment",
     "devices.delete_assignment",
+    "devices.add_apikey",
     "devices.change_apikey",
+    "devices.add_erasure",
     "auth.view_user",
     "auth.view_group",
 )
