@@ -11,6 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
+from devices.oauth import VENDORS as CONSENTS
+from devices.vendors.oauth import PREFIX
 from devices.vendors.registry import VENDORS
 from webhooks.backfill import windows
 from webhooks.processing import Window
@@ -27,9 +29,11 @@ ASKABLE = """
 DUE_POLLS = f"""
 SELECT l.id, l.vendor, l.vendor_user_id, k.kind, k.days, coalesce(s.polled_at, l.connected_at), now()
 FROM devices_link l
-JOIN unnest(%s::text[], %s::text[], %s::integer[], %s::integer[]) AS k (vendor, kind, seconds, days) USING (vendor)
+JOIN unnest(%s::text[], %s::text[], %s::integer[], %s::integer[], %s::text[])
+    AS k (vendor, kind, seconds, days, scope) USING (vendor)
 LEFT JOIN devices_sync s ON s.link_id = l.id AND s.kind = k.kind
 WHERE {ASKABLE}
+  AND (l.scopes = '' OR k.scope = '' OR k.scope = ANY(string_to_array(replace(l.scopes, '{PREFIX}', ''), ' ')))
   AND coalesce(s.polled_at, l.connected_at) <= now() - make_interval(secs => k.seconds)
   AND (l.vendor, l.vendor_user_id, k.kind || '.poll') NOT IN (
     SELECT d.vendor, d.vendor_user_id, d.event_type FROM webhooks_delivery d
@@ -52,7 +56,7 @@ WHERE id IN (
     LIMIT %s
     FOR UPDATE SKIP LOCKED
 )
-RETURNING vendor, vendor_user_id, now()
+RETURNING vendor, vendor_user_id, scopes, now()
 """  # noqa: S608 - as above
 # A link's habit is the gap that nine in ten of its last month's gaps do not reach. Three of those, and at least two
 # days, is quiet: a ring in a drawer, or a fault. Failing is: hours of tries and no answer in between.
@@ -83,7 +87,9 @@ WHERE l.status = 'active' AND l.paused_at IS NULL AND (
 
 def file_polls() -> int:
     """File a list delivery for every kind that is due of every link that can be asked; returns how many."""
-    polled = [(name, *how) for name, vendor in VENDORS.items() for how in vendor.polled]
+    polled = [
+        (name, *how, CONSENTS[name].scope_of(how[0])) for name, vendor in VENDORS.items() for how in vendor.polled
+    ]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(DUE_POLLS, [*columns(polled), MOST_POLLS])
         due = cursor.fetchall()
@@ -111,8 +117,8 @@ def file_reconciliations() -> int:
         cursor.execute(DUE_RECONCILIATIONS, [vendors, settings.RECONCILE_HOURS * 3600, MOST_RECONCILED])
         rows = [
             window_row(vendor, user, window, "reconcile", key="")
-            for vendor, user, now in cursor.fetchall()
-            for window in windows(vendor, now - timedelta(days=settings.RECONCILE_DAYS), now)
+            for vendor, user, scopes, now in cursor.fetchall()
+            for window in windows(vendor, now - timedelta(days=settings.RECONCILE_DAYS), now, scopes=scopes)
         ]
         if rows:
             cursor.execute(FOLLOW, columns(rows))

@@ -5,19 +5,24 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
 from auren.biometrics.partitions import create_missing
+from devices.subscriptions import check_subscriptions
 from webhooks.actions import requeue_unlinked
+from webhooks.polling import file_polls, file_reconciliations, mark_stale
 
 logger = logging.getLogger(__name__)
 
 NAME = "schedule"
 LEASE = 30  # seconds
 LOOK_EVERY = 1.0  # seconds
+SLICE = 1000  # rows
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 TAKE = """
 INSERT INTO webhooks_lease AS l (name, holder, until)
@@ -28,33 +33,58 @@ RETURNING name
 """
 RELEASE = "UPDATE webhooks_lease SET holder = NULL, until = now() WHERE name = %s AND holder = %s"
 
-# In slices, so that no transaction holds many rows for long.
+AGAIN_AFTER = 60.0  # seconds after a fault
+LOCK_TIMEOUT = "5s"  # whoever waits for a lock on a table has everybody else wait behind it
+AT_ONCE_SECONDS = 5.0  # of one turn, well within the lease
+
+# In slices, so that no transaction holds many rows for long; each goes on where the last one ended, or every slice
+# would step over all that has been forgotten before.
 FORGET = """
-UPDATE webhooks_delivery SET body = NULL, document = NULL
-WHERE id IN (
-    SELECT id FROM webhooks_delivery
-    WHERE received_at < now() - make_interval(days => %s) AND (body IS NOT NULL OR document IS NOT NULL)
+WITH old AS (
+    SELECT id, received_at FROM webhooks_delivery
+    WHERE received_at >= %(since)s AND received_at < now() - make_interval(days => %(days)s)
+      AND (body IS NOT NULL OR document IS NOT NULL)
       AND state IN ('published', 'ignored', 'dead') AND outbox IS NULL
     ORDER BY received_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    UPDATE webhooks_delivery SET body = NULL, document = NULL WHERE id IN (SELECT id FROM old)
 )
+SELECT count(*), max(received_at) FROM old
 """
 
 
-def forget_old_bodies() -> int:
-    """Delete bodies and documents after their retention time; what is still to be done keeps its own."""
-    total = 0
-    with connection.cursor() as cursor:
-        for _ in range(1000):
-            cursor.execute(FORGET, [settings.BODY_RETENTION_DAYS])
-            total += cursor.rowcount
-            if cursor.rowcount < 1000:
-                break
-    return total
+class Forgetting:
+    """Bodies and documents past their retention time; what is still to be done keeps its own."""
+
+    def __init__(self) -> None:
+        self._since = BEGINNING
+
+    def forget(self) -> "Done":
+        """As much as one turn has time for; the next one goes on from there."""
+        until, total = monotonic() + AT_ONCE_SECONDS, 0
+        with connection.cursor() as cursor:
+            while monotonic() < until:
+                cursor.execute(FORGET, {"since": self._since, "days": settings.BODY_RETENTION_DAYS})
+                count, last = cursor.fetchone()
+                total += count
+                self._since = last if count == SLICE else BEGINNING
+                if count < SLICE:
+                    return Done(total)
+        return Done(total, more=True)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How much a chore has done, and whether there is more of it at once."""
+
+    count: int
+    more: bool = False
 
 
 @dataclass
 class Chore:
-    """Something done every `seconds`; a fault is logged and it is tried again next time."""
+    """Something done every `seconds`; a fault is logged and it is tried again within a minute."""
 
     name: str
     seconds: float
@@ -64,21 +94,27 @@ class Chore:
     def run_if_due(self, now: float) -> None:
         if now < self.due_at:
             return
-        self.due_at = now + self.seconds
+        self.due_at = now + min(self.seconds, AGAIN_AFTER)
         try:
             done = self.work()
-        except Error:
+        except Exception:
             logger.exception("%s failed", self.name)
             return
-        if done:
-            logger.info("%s: %s", self.name, done)
+        count = done.count if isinstance(done, Done) else done
+        self.due_at = now if isinstance(done, Done) and done.more else now + self.seconds
+        if count:
+            logger.info("%s: %s", self.name, count)
 
 
 def chores() -> list[Chore]:
     return [
         Chore("waiting deliveries whose link is there now", 60, requeue_unlinked),
+        Chore("polls of what is never announced", 60, file_polls),
+        Chore("lists that show what was not announced", 60, file_reconciliations),
+        Chore("links fallen silent", 3600, mark_stale),
+        Chore("Oura's subscriptions", 60, check_subscriptions),
         Chore("partitions made ahead", 6 * 3600, create_missing),
-        Chore("bodies past their retention", 3600, forget_old_bodies),
+        Chore("bodies past their retention", 3600, Forgetting().forget),
     ]
 
 
@@ -99,20 +135,23 @@ class Schedule:
     def turn(self) -> bool:
         """One look: take or keep the lease, do what is due. Whether this process is the active one."""
         close_old_connections()
+        active = self._holds()
+        for chore in self.chores:
+            if not active:
+                break
+            chore.run_if_due(monotonic())
+            active = self._holds()  # each chore starts under a fresh lease
+        return active
+
+    def _holds(self) -> bool:
         try:
-            active = self._take()
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+                cursor.execute(TAKE, {"name": NAME, "me": self.me, "lease": LEASE})
+                return cursor.fetchone() is not None
         except Error as error:
             logger.warning("no schedule: %s", type(error).__name__)
             return False
-        if active:
-            for chore in self.chores:
-                chore.run_if_due(monotonic())
-        return active
-
-    def _take(self) -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute(TAKE, {"name": NAME, "me": self.me, "lease": LEASE})
-            return cursor.fetchone() is not None
 
     def give_back(self) -> None:
         try:

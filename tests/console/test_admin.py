@@ -70,9 +70,12 @@ def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> 
         "AssignmentAdmin",
         "ConflictAdmin",
         "DeliveryAdmin",
+        "ErasureAdmin",
+        "InvitationAdmin",
         "LinkAdmin",
         "PatientAdmin",
         "SampleAdmin",
+        "SubscriptionAdmin",
     }
     assert not django_admin.site.is_registered(apps.get_model("devices", "Token"))
 

@@ -24,8 +24,8 @@ def ring(vendors: RunningSandbox) -> Link:
     return connected(vendors, "oura")
 
 
-def connected(vendors: RunningSandbox, vendor: str, *, ago: timedelta = 2 * DAY) -> Link:
-    link = connect(vendors, "oura" if vendor == "oura" else "whoop")
+def connected(vendors: RunningSandbox, vendor: str, who: str = "user_1", *, ago: timedelta = 2 * DAY) -> Link:
+    link = connect(vendors, "oura" if vendor == "oura" else "whoop", who)
     Link.objects.filter(pk=link.pk).update(connected_at=Now() - ago)
     return link
 
@@ -93,6 +93,22 @@ def test_a_new_link_is_not_polled_before_its_first_interval_is_over(vendors: Run
 def test_links_that_cannot_be_asked_are_left_alone(ring: Link, change: dict[str, object]) -> None:
     Link.objects.filter(pk=ring.pk).update(**change)
     assert file_polls() == file_reconciliations() == 0
+
+
+def test_what_the_patient_does_not_share_is_not_asked_for(vendors: RunningSandbox, ring: Link) -> None:
+    Link.objects.filter(pk=ring.pk).update(scopes="extapi:personal extapi:daily")
+    band = connected(vendors, "whoop")
+    Link.objects.filter(pk=band.pk).update(scopes="offline read:cycles")
+    assert (file_polls(), lists("poll")) == (1, [("whoop", "cycle")])
+    file_reconciliations()
+    assert lists("reconcile") == [
+        ("oura", "daily_activity"),
+        ("oura", "daily_readiness"),
+        ("oura", "daily_sleep"),
+        ("oura", "daily_stress"),
+        ("oura", "sleep"),
+        ("whoop", "cycle"),
+    ]
 
 
 def test_links_without_a_token_and_phones_are_left_alone(ring: Link) -> None:
@@ -175,12 +191,14 @@ def test_three_days_of_silence_heal_by_themselves(vendors: RunningSandbox, ring:
 
 
 def test_a_cycle_that_still_runs_is_left_to_the_next_list(vendors: RunningSandbox) -> None:
-    connected(vendors, "whoop")
-    assert vendors.documents("whoop", "user_1", "cycle")[-1].get("end") is None
+    # Whose band was off last night has no running cycle.
+    people = [f"user_{number}" for number in range(1, 21)]
+    who = next(one for one in people if "end" not in vendors.documents("whoop", one, "cycle")[-1])
+    connected(vendors, "whoop", who)
     reconcile()
     cycles = Delivery.objects.get(event_type="cycle.reconcile")
     assert (cycles.state, cycles.pending_asks) == ("stored", 0)
-    assert values(metric="day_strain")
+    assert values(who, metric="day_strain")
 
 
 def test_what_is_polled_is_a_sign_of_life_only_with_news(vendors: RunningSandbox, ring: Link) -> None:

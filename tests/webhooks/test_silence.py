@@ -32,6 +32,8 @@ KINDS: dict[Vendor, tuple[str, ...]] = {
 async def forgetful(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningSandbox]:
     """Vendors that send 70 % of their webhooks, over real HTTP, to a bridge that is served."""
     monkeypatch.setattr(settings, "ALLOWED_HOSTS", ["127.0.0.1"])
+    for vendor in KINDS:
+        monkeypatch.setattr(settings, f"{vendor.upper()}_RATE_LIMIT", "0")
     async with served() as port:
         config = SandboxConfig(
             oura=app_of("oura"),

@@ -1,10 +1,40 @@
-"""A link's page answers "why is there no data?"."""
+"""A link's page answers "why is there no data?", and offers what mends it."""
 
-from django.contrib import admin
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, Untouched, badge, when
+from auren.admin import BigTableAdmin, Untouched, badge, confirmation, exactly, few_enough, log, when
+from auren.console.admin.link_actions import (
+    BACKFILLING,
+    DISCONNECTING,
+    LONGEST_LOG,
+    MOST_DISCONNECTED,
+    TO_DO,
+    Days,
+    act_within,
+    back_to,
+    end,
+    filed,
+    pause,
+    resume,
+    why_not,
+)
+from auren.console.diagnosis import Diagnosis
+from devices.admin.invitations import invite
 from devices.models import Link
+from devices.oauth import VENDORS
+from webhooks.backfill import file_backfill, file_windows, progress_of
 
 
 class LinkInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
@@ -37,28 +67,254 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
     list_select_related = ("patient",)
     search_fields = ("=vendor_user_id", "=patient__external_id")
     search_help_text = "A vendor's user id or a patient's external id, exactly as it is"
-    fields = readonly_fields = (
-        "vendor",
-        "vendor_user_id",
-        "patient",
-        "state_shown",
-        "since",
-        "scopes",
-        "connected",
-        "last_delivery",
-        "last_synced",
-        "paused",
-    )
+    actions = ("sync_now", "backfill", "invite", "pause", "resume", "disconnect")
+
+    class Media:
+        css = {"all": ["console/link_admin.css"]}
+
+    def get_fieldsets(self, request: HttpRequest, obj: Link | None = None) -> Any:  # noqa: ARG002
+        shown: list[tuple[str | None, dict[str, tuple[str, ...]]]] = [(None, {"fields": ABOUT})]
+        if obj is not None and obj.vendor in VENDORS:
+            shown += [("What the patient allowed", {"fields": ALLOWED}), ("What is asked for", {"fields": ASKED})]
+        return [*shown, ("The last deliveries", {"fields": CAME})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Link | None = None) -> Any:
+        return [name for _, options in self.get_fieldsets(request, obj) for name in options["fields"]]
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Link | None:
+        """With one `Diagnosis` for the whole page."""
+        link = super().get_object(request, object_id, from_field)
+        if link is not None:
+            link.diagnosis = Diagnosis(link)  # type: ignore[attr-defined]
+        return link
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        response = super().change_view(request, object_id, form_url, extra_context)
+        context = getattr(response, "context_data", None)
+        if context and context.get("original"):
+            link = context["original"]
+            context |= {"findings": link.diagnosis.findings, "acts": self._acts(request, link)}
+        return response
+
+    def _acts(self, request: HttpRequest, link: Link) -> list[dict[str, str]]:
+        useless = {name for name in self.actions if isinstance(name, str) and why_not(name, link)}
+        acts = self.get_actions(request).values()
+        return [{"name": name, "label": str(label)} for _, name, label in acts if name not in useless]  # type: ignore[misc]
+
+    def has_sync_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.sync_link")
+
+    def has_pause_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.pause_link")
+
+    def has_disconnect_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.disconnect_link")
+
+    def has_invite_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.add_invitation")
+
+    @admin.action(description="Sync now", permissions=["sync"])
+    def sync_now(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        """Lists that end at this moment, so that the same may be asked again a minute later."""
+        now = timezone.now()
+        start_at = now - timedelta(days=settings.RECENT_DAYS)
+        return self._each(
+            request,
+            "sync_now",
+            queryset,
+            lambda link: (
+                f"asked for the last {settings.RECENT_DAYS} days in "
+                f"{file_windows(link, start_at, now, origin='poll')} lists"
+            ),
+        )
+
+    @admin.action(description="Fetch history", permissions=["sync"])
+    def backfill(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        form = Days(request.POST if "confirmed" in request.POST else None, initial={"days": settings.BACKFILL_DAYS})
+        if not form.is_valid():
+            return confirmation(self, request, self._chosen(queryset), form, **BACKFILLING)
+        days = form.cleaned_data["days"]
+        return self._each(request, "backfill", queryset, lambda link: filed(file_backfill(link, days=days), days))
+
+    @admin.action(description="Reconnect invitation", permissions=["invite"])
+    def invite(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        wanted = [link for link in self._chosen(queryset) if not why_not("invite", link)]
+        if wanted:
+            return invite(self, request, [(link.patient, link.vendor) for link in wanted])
+        self.message_user(request, "Phones are not invited: they post with an API key.", messages.WARNING)
+        return None
+
+    @admin.action(description="Pause", permissions=["pause"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        return self._each(request, "pause", queryset, pause)
+
+    @admin.action(description="Resume", permissions=["pause"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        return self._each(request, "resume", queryset, resume)
+
+    @admin.action(description="Disconnect", permissions=["disconnect"])
+    def disconnect(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
+        chosen = self._chosen(queryset)
+        if chosen.count() > MOST_DISCONNECTED:
+            text = f"That is more than {MOST_DISCONNECTED} links at once: each vendor is asked while you wait."
+            self.message_user(request, text, messages.ERROR)
+            return None
+        if "confirmed" not in request.POST:
+            return confirmation(self, request, chosen, forms.Form(), **DISCONNECTING)
+        return self._each(request, "disconnect", queryset, end, atomic=False)
+
+    def _chosen(self, queryset: QuerySet[Link]) -> QuerySet[Link]:
+        """What was ticked, free of the list's own filters, which the action itself may make untrue."""
+        return Link.objects.filter(pk__in=few_enough(queryset) or []).select_related("patient").order_by("-id")
+
+    def _each(
+        self,
+        request: HttpRequest,
+        action: str,
+        queryset: QuerySet[Link],
+        act: Callable[[Link], str],
+        *,
+        atomic: bool = True,
+    ) -> HttpResponse | None:
+        """Do it to each that it makes sense for, log it, and say of each what was done or why not."""
+        links = list(self._chosen(queryset))
+        if not links:
+            self.message_user(request, "That is too many links at once. Narrow the list first.", messages.ERROR)
+        for link in links:
+            reason = why_not(action, link)
+            if reason:
+                self.message_user(request, f"{link}: left as it was, {reason}.", messages.WARNING)
+                continue
+            done = act_within(act, link) if atomic else act(link)
+            log(request, [link], done[:LONGEST_LOG])
+            self.message_user(request, f"{link}: {done}.", messages.WARNING if TO_DO in done else messages.SUCCESS)
+        return back_to(links)
+
+    @admin.display(description="patient")
+    def patient_shown(self, link: Link) -> str:
+        address = reverse("admin:devices_patient_change", args=[link.patient_id])
+        return format_html('<a href="{}">{}</a> {}', address, link.patient, link.patient.external_id)
+
+    @admin.display(description="status")
+    def status_shown(self, link: Link) -> str:
+        return format_html("{} {}", badge(link.status), when(link.status_since))
 
     @admin.display(description="connected")
     def connected(self, link: Link) -> str:
         return when(link.connected_at)
 
+    @admin.display(description="last data")
+    def last_data(self, link: Link) -> str:
+        return when(link.last_delivery_at)
+
+    @admin.display(description="last webhook")
+    def last_webhook(self, link: Link) -> str:
+        return when(of(link).last_webhook_at)
+
     @admin.display(description="last synced")
     def last_synced(self, link: Link) -> str:
         return when(link.last_synced_at)
+
+    @admin.display(description="waiting for the link")
+    def waiting(self, link: Link) -> str:
+        return f"{of(link).waiting:,} deliveries"
+
+    @admin.display(description="scopes")
+    def scopes_shown(self, link: Link) -> str:
+        return scope_table(link)
+
+    @admin.display(description="token")
+    def token_shown(self, link: Link) -> str:
+        token = of(link).token
+        if token is None:
+            return "none is stored"
+        over = "ended" if token.expires_at <= timezone.now() else "good until"
+        return (
+            f"{over} {exactly(token.expires_at)}; refreshed by itself while {of(link).vendor} takes the refresh token"
+        )
+
+    @admin.display(description="issued by")
+    def issued_by(self, link: Link) -> str:
+        token = of(link).token
+        return token.issued_by if token else "-"
+
+    @admin.display(description="circuit breaker")
+    def breaker(self, link: Link) -> str:
+        outage = of(link).outage
+        if outage is None:
+            return "closed: the vendor is asked"
+        return format_html("{} since {}", badge("open"), when(outage.opened_at))
+
+    @admin.display(description="webhook subscriptions")
+    def subscriptions(self, link: Link) -> str:
+        if link.vendor == "whoop":
+            return "made by hand in WHOOP's developer dashboard"
+        lacking = ", ".join(str(one) for one in of(link).missing_subscriptions)
+        return f"missing: {lacking}" if lacking else "none is known to be missing"
+
+    @admin.display(description="by kind of data")
+    def syncs(self, link: Link) -> str:
+        rows = [(sync.kind, when(sync.synced_at), when(sync.polled_at)) for sync in of(link).syncs]
+        return table(("Kind", "Last answered for", "Last polled"), rows)
+
+    @admin.display(description="history")
+    def history(self, link: Link) -> str:
+        return str(progress_of([link]))
+
+    @admin.display(description="deliveries")
+    def deliveries(self, link: Link) -> str:
+        shown = of(link).deliveries
+        rows = [
+            (at_delivery(one.pk), one.event_type, one.origin, badge(one.state), one.error, when(one.received_at))
+            for one in shown
+        ]
+        return table(("", "Event", "Origin", "State", "Error", "Received"), rows) if rows else "none yet"
 
     state_shown = LinkInline.state_shown
     since = LinkInline.since
     last_delivery = LinkInline.last_delivery
     paused = LinkInline.paused
+
+
+ABOUT = (
+    *("vendor", "vendor_user_id", "patient_shown", "status_shown", "paused", "connected"),
+    *("last_data", "last_webhook", "last_synced", "waiting"),
+)
+ALLOWED = ("scopes_shown", "token_shown", "issued_by")
+ASKED = ("breaker", "subscriptions", "history", "syncs")
+CAME = ("deliveries",)
+
+
+def of(link: Link) -> Diagnosis:
+    diagnosis: Diagnosis = link.diagnosis  # type: ignore[attr-defined]
+    return diagnosis
+
+
+def scope_table(link: Link) -> str:
+    """Granted against needed, the missing ones first."""
+    if not link.scopes:
+        return "not recorded"
+    facts = VENDORS[link.vendor]
+    missing = facts.missing(link.scopes)
+    rows = [(badge("missing"), scope.name, scope.carries or "the connection itself") for scope in missing]
+    rows += [
+        (badge("granted"), scope.name, scope.carries or "the connection itself")
+        for scope in facts.scopes
+        if scope not in missing
+    ]
+    return table(("", "Scope", "What it carries"), rows)
+
+
+def at_delivery(number: int) -> str:
+    return format_html('<a href="{}">{}</a>', reverse("admin:webhooks_delivery_change", args=[number]), number)
+
+
+def table(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    head = format_html_join("", '<th scope="col">{}</th>', ((name,) for name in names))
+    lines = [format_html("<tr>{}</tr>", format_html_join("", "<td>{}</td>", ((cell,) for cell in row))) for row in rows]
+    body = format_html_join("", "{}", ((line,) for line in lines))
+    return format_html(
+        '<div class="facts"><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>', head, body
+    )
