@@ -8,6 +8,8 @@ VAR := $(or $(AUREN_VAR),var)
 KAFKA_PORT ?= 9092
 # make test ARGS="-k ingest" passes arguments to pytest; COVERAGE=1 measures, and `coverage combine` and `report` follow
 ARGS ?=
+# Processes that the tests run in, each with servers of its own; JOBS=0 is this one alone.
+JOBS ?= 2
 COVERAGE ?=
 
 .DEFAULT_GOAL := help
@@ -18,6 +20,7 @@ help:
 	@echo "              PORT=8001 another port; AUREN_VAR=folder another place for its data (var/)"
 	@echo "              DATABASE_URL, REDIS_URL, KAFKA_BOOTSTRAP_SERVERS: yours in place of the embedded ones"
 	@echo "make test     every test, on embedded servers; ARGS='-k ingest' for some"
+	@echo "              JOBS=0 in one process, as --pdb wants it (2)"
 	@echo "make lint     ruff's rules and format"
 	@echo "make types    mypy, strict"
 	@echo "make kafka    a real Apache Kafka 4 in the foreground, at KAFKA_PORT=9092; needs Java 17 and Maven"
@@ -28,7 +31,7 @@ run: $(VENV)/run.stamp
 	@exec $(RUN) manage.py up
 
 test: $(VENV)/test.stamp
-	@exec $(RUN) $(if $(COVERAGE),-m coverage run) -m pytest --durations=10 $(ARGS)
+	@exec $(RUN) $(if $(COVERAGE),-m coverage run) -m pytest -n $(JOBS) --dist worksteal --durations=10 $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(RUN) -m ruff check .

@@ -3,6 +3,7 @@
 `DATABASE_URL`, `REDIS_URL` and `KAFKA_BOOTSTRAP_SERVERS` each replace one of them, when they come from outside.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -32,7 +33,10 @@ DATABASE = f"auren_test_{os.getpid()}"
 PASSWORD = "only-for-tests"
 # A crash of the machine would lose these data, and nobody would miss them; a crash of the server does not.
 DATABASE_SETTINGS = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
-GIVEN = dict(os.environ)
+# What came from outside. Where tests run side by side, each process starts with what the first one had set for itself.
+SERVERS = ("DATABASE_URL", "REDIS_URL", "KAFKA_BOOTSTRAP_SERVERS")
+FOUND = {name: os.environ[name] for name in SERVERS if os.environ.get(name)}
+GIVEN: dict[str, str] = json.loads(os.environ.setdefault("AUREN_TESTS_GIVEN", json.dumps(FOUND)))
 VAR = Path(tempfile.mkdtemp(prefix="auren-tests-"))
 DATABASE_PORT, REDIS_PORT = free_port(), free_port()
 
@@ -61,6 +65,7 @@ VAR.chmod(0o711)  # the ordinary user that PostgreSQL runs as passes through
 (VAR / "static").mkdir()
 os.environ.update(environment(), DJANGO_SETTINGS_MODULE="auren.settings")  # before anything reads the settings
 django.setup()
+del os.environ["DJANGO_SETTINGS_MODULE"]  # or pytest-django, in a process beside this one, reads them too early
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m services` looks at the marks

@@ -85,7 +85,7 @@ def test_without_token_keys_it_does_not_start(settings: Settings) -> None:
     assert found() == ["auren.E004: TOKEN_KEYS is not set."]
 
 
-@pytest.mark.parametrize("wrong", ["", "not-a-key", "\u00e4" * 44, Fernet.generate_key().decode()[:-2]])
+@pytest.mark.parametrize("wrong", ["", "not-a-key", "\u00e4" * 44, "A" * 42])
 def test_a_token_key_that_is_none_is_named_by_its_place(settings: Settings, wrong: str) -> None:
     settings.TOKEN_KEYS = (Fernet.generate_key().decode(), wrong)
     assert found() == ["auren.E005: TOKEN_KEYS: key 2 is no Fernet key."]
