@@ -276,7 +276,8 @@ def make_producer(bootstrap_servers: str) -> Producer:
             "allow.auto.create.topics": False,  # it would make them with as many partitions as the broker likes
             "log_level": 3,
             "error_cb": lambda error: logger.info("kafka: %s", error.str()),
-        }
+        },
+        logger=logger,
     )
 
 
