@@ -40,14 +40,18 @@ ON CONFLICT (vendor, dedup_key) DO NOTHING
 RETURNING vendor, dedup_key, id
 """
 KNOWN = """
-SELECT d.vendor, d.dedup_key, d.id, d.body IS NULL OR d.body = given.body
-FROM unnest(%b::text[], %b::text[], %b::bytea[]) AS given (vendor, dedup_key, body)
+SELECT d.vendor, d.dedup_key, d.id,
+       d.vendor_user_id = given.vendor_user_id AND (d.body IS NULL OR d.body = given.body)
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[]) AS given (vendor, dedup_key, vendor_user_id, body)
 JOIN webhooks_delivery d USING (vendor, dedup_key)
 """
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A webhook as it will stand in `webhooks_delivery`. `same_body`: a repeat with another body is a mistake (422)."""
+    """A webhook as it will stand in `webhooks_delivery`.
+
+    `same_body`: a repeat with another body, or about another user, is a mistake (422).
+    """
 
     vendor: str
     dedup_key: str
@@ -63,9 +67,12 @@ class Row(msgspec.Struct, frozen=True):
     def key(self) -> tuple[str, str]:
         return self.vendor, self.dedup_key
 
+    def repeats(self, other: "Row") -> bool:
+        return (self.vendor_user_id, self.body) == (other.vendor_user_id, other.body)
+
 
 class Receipt(msgspec.Struct, frozen=True):
-    """The promise: delivery `id` is committed. `other_body`: the key was there before, with another body."""
+    """The promise: delivery `id` is committed. `other_body`: the key was there before, with another body or user."""
 
     id: int
     duplicate: bool
@@ -276,10 +283,15 @@ async def _insert(connection: Connection, rows: Sequence[Row]) -> list[tuple[Any
 
 
 async def _known(connection: Connection, rows: Sequence[Row]) -> dict[tuple[str, str], tuple[int, bool]]:
-    """Id and whether the body is the same, for keys that were there before."""
+    """Id and whether user and body are the same, for keys that were there before."""
     if not rows:
         return {}
-    columns = ([row.vendor for row in rows], [row.dedup_key for row in rows], [row.body for row in rows])
+    columns = (
+        [row.vendor for row in rows],
+        [row.dedup_key for row in rows],
+        [row.vendor_user_id for row in rows],
+        [row.body for row in rows],
+    )
     cursor = await connection.execute(KNOWN, columns, binary=True)
     return {(vendor, key): (id_, same) for vendor, key, id_, same in await cursor.fetchall()}
 
@@ -290,10 +302,10 @@ def _receipt(
     if row.key in new:
         if row is first:
             return Receipt(new[row.key], duplicate=False)
-        return Receipt(new[row.key], duplicate=True, other_body=row.same_body and row.body != first.body)
+        return Receipt(new[row.key], duplicate=True, other_body=row.same_body and not row.repeats(first))
     id_, same = known[row.key]
     if row is not first:
-        same = same and row.body == first.body
+        same = same and row.repeats(first)
     return Receipt(id_, duplicate=True, other_body=row.same_body and not same)
 
 

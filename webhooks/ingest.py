@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "/webhooks/"
 RETRY_AFTER = (b"retry-after", b"2")
+UNREAD = frozenset({408, 413})  # whose body has not been read to its end: nothing can follow on that connection
 WRITE_DOWN_EVERY = 0.25  # seconds
 COUNT_TIMEOUT = 10  # seconds; beyond what PostgreSQL itself is told, for one that says nothing any more
 UNSTORABLE = Refused(400, "unstorable", "The database refuses this body. Check it for unusual characters.")
@@ -123,6 +124,8 @@ class Ingest:
         metrics.REFUSED.labels(self._known(vendor), refused.slug).inc()
         if refused.status == 503:
             return problem(refused, RETRY_AFTER)
+        if refused.status in UNREAD:
+            return problem(refused, (b"connection", b"close"))
         if refused.status == 405:
             return problem(refused, (b"allow", b"GET, POST" if vendor == "oura" else b"POST"))
         if refused.status == 401:
@@ -192,7 +195,9 @@ class Ingest:
         except Unstorable:
             raise UNSTORABLE from None
         if receipt.other_body:
-            raise Refused(422, "key-reused", "This Idempotency-Key came before with another body. Use a new one.")
+            raise Refused(
+                422, "key-reused", "This Idempotency-Key came before with another body or patient. Use a new one."
+            )
         if receipt.duplicate:
             metrics.DUPLICATES.labels(vendor).inc()
         return answer(202, {"delivery": receipt.id, "duplicate": receipt.duplicate})

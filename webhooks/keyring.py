@@ -18,7 +18,7 @@ SELECT k.owner, k.every_sandbox_user, coalesce(array_agg(p.external_id) FILTER (
 FROM devices_apikey k
 LEFT JOIN devices_apikey_patients kp ON kp.apikey_id = k.id
 LEFT JOIN devices_patient p ON p.id = kp.patient_id
-WHERE k.digest = %s AND k.revoked_at IS NULL
+WHERE k.digest = %s AND k.revoked_at IS NULL AND (%s OR NOT k.every_sandbox_user)
 GROUP BY k.id
 """
 # A row that somebody else holds is left alone: a batch does not wait for a note about its key.
@@ -33,7 +33,7 @@ WHERE id = (
 
 
 class KeyRing:
-    """Who may post. `sandbox` lets the sandbox's own key post for every `user_<number>`."""
+    """Who may post. The sandbox's own key, good for every `user_<number>`, is a key at all in the `sandbox` only."""
 
     def __init__(self, *, sandbox: bool, limit: float) -> None:
         self.sandbox = sandbox
@@ -88,9 +88,9 @@ class KeyRing:
         return caller
 
     async def _ask(self, connection: psycopg.AsyncConnection[tuple[object, ...]], digest: bytes) -> Caller | None:
-        row = await (await connection.execute(FIND, [digest])).fetchone()
+        row = await (await connection.execute(FIND, [digest, self.sandbox])).fetchone()
         if row is None:
             return None
         await connection.execute(USED, [digest])
         owner, every_sandbox_user, patients = row
-        return Caller(str(owner), frozenset(patients), sandbox=bool(every_sandbox_user) and self.sandbox)  # type: ignore[call-overload]
+        return Caller(str(owner), frozenset(patients), sandbox=bool(every_sandbox_user))  # type: ignore[call-overload]

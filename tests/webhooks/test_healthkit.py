@@ -196,6 +196,14 @@ class TestHealthKit(WithKeys, WebhookContract):
         assert promised(await self.post(web, first, headers)) == promise | {"duplicate": True}
         assert [bytes(row["body"]) for row in rows()] == [compact(first)]
 
+    async def test_an_idempotency_key_used_before_for_another_patient_is_refused(self, web: httpx.AsyncClient) -> None:
+        body = compact({"samples": []})
+        seven, eight = (self.with_key(idempotency_key="batch-1", x_user_id=user) for user in ("user_7", "user_8"))
+        promise = promised(await self.post(web, body, seven))
+        refused(await self.post(web, body, eight), 422, "key-reused")
+        assert promised(await self.post(web, body, seven)) == promise | {"duplicate": True}
+        assert [row["vendor_user_id"] for row in rows()] == ["user_7"]
+
     async def test_of_a_body_that_is_no_longer_kept_a_repeat_is_still_known(self, web: httpx.AsyncClient) -> None:
         headers, event = self.with_key(idempotency_key="batch-1"), self.event()
         promise = promised(await self.post(web, event, headers))
@@ -298,9 +306,9 @@ class TestSandboxKey(WithKeys):
     async def test_it_posts_for_nobody_else(self, user: str) -> None:
         refused(await self.post(user), 403, "forbidden")
 
-    async def test_it_posts_for_nobody_outside_the_sandbox(self, settings: Settings) -> None:
+    async def test_outside_the_sandbox_it_is_no_key(self, settings: Settings) -> None:
         in_sandbox(settings, on=False)
-        refused(await self.post("user_7"), 403, "forbidden")
+        refused(await self.post("user_7"), 401, "unauthorised")
 
     async def test_another_key_gains_nothing_in_the_sandbox(self) -> None:
         promised(await self.post("user_8", self.key))

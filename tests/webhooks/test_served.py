@@ -44,6 +44,13 @@ async def test_a_body_in_chunks_is_refused_once_it_is_over_the_limit(database: s
     assert said.startswith(b"HTTP/1.1 413 ")
 
 
+async def test_a_connection_whose_body_was_refused_unread_is_closed(database: str, settings: Settings) -> None:
+    in_sandbox(settings)
+    async with served() as port:
+        said = await raw(port, request(length(MIB + 1)), b"{", close=False)
+    assert b"\r\nconnection: close" in said.partition(b"\r\n\r\n")[0]
+
+
 async def test_of_a_client_that_leaves_in_the_middle_of_its_body_nothing_is_stored(
     database: str, settings: Settings
 ) -> None:
