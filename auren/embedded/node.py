@@ -177,10 +177,10 @@ class Node:
         self.terminal.say(f"{doing} … {time.monotonic() - began_at:.1f} s")
 
     def after_move(self, server: Server) -> list[str]:
-        """Only Kafka's stand-in comes back at another address, and only the publisher talks to it for long."""
+        """Only Kafka's stand-in comes back at another address: the publisher talks to it, and health looks at it."""
         self.environment["KAFKA_BOOTSTRAP_SERVERS"] = server.url
         self.tell_others()
-        return ["publisher"]
+        return ["publisher", "web"]
 
     def tell_others(self) -> None:
         private = {"AUREN_VAR", "PROMETHEUS_MULTIPROC_DIR"}  # a command typed beside us keeps its metrics to itself

@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import psycopg
 
+from auren.embedded.node import answers
 from auren.embedded.server import BASE_DIR, free_port
 from tests.embedded.conftest import Running, Watched
+from tests.webhooks.living import until
 
 LAST_LINE = "Ctrl-C stops everything."
 
@@ -34,13 +36,15 @@ def people(run: dict[str, Any]) -> list[str]:
 
 
 def kafka_comes_back_elsewhere(running: Running, var: Path) -> None:
-    """The stand-in's new address reaches the publisher and whoever reads run.json or up.env."""
+    """The stand-in's new address reaches publisher, health and whoever reads run.json or up.env."""
     before = run_json(var)
     os.kill(before["pids"]["kafka"][0], signal.SIGKILL)
     running.until("started publisher again.", after="kafka was ended by SIGKILL: starting it again in 0.5 s.")
     after = run_json(var)
     assert after["kafka"] != before["kafka"]
     assert f"KAFKA_BOOTSTRAP_SERVERS={after['kafka']}\n" in (var / "up.env").read_text()
+    until(lambda: answers(after["http"]))
+    assert httpx.get(f"{after['http']}/health/ready").json()["kafka"] == "ok"
 
 
 def test_a_port_in_use_is_one_clear_line_and_nothing_is_started(var: Path) -> None:
