@@ -182,5 +182,7 @@ LOGGING = {
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
+        # A scanner's Host header is answered 400; a traceback of each tells nobody anything.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
     },
 }

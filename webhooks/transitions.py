@@ -44,7 +44,8 @@ def after_missing(failures: int, *, received_at: datetime, now: datetime) -> Nex
 def after_pending(asks: int, *, has_samples: bool) -> Next:
     """After the `asks`-th answer that was not finished yet (1 is the first). Not a failed try."""
     if asks <= len(ASK_AGAIN_AFTER):
-        return Next("retrying", wait=ASK_AGAIN_AFTER[asks - 1], planned=True, reason="the vendor has not scored it yet")
+        wait = ASK_AGAIN_AFTER[asks - 1]
+        return Next("retrying", wait=wait, planned=True, reason="the vendor has not finished it yet")
     if has_samples:
         return Next("stored")
     return Next("ignored", reason="the vendor never scored it")

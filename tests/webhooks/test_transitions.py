@@ -421,7 +421,7 @@ def test_an_unscored_document_is_asked_for_again_and_stored_once_it_is_scored(
     work()
     pending = again(delivery)
     assert (pending.state, pending.pending_asks, pending.failures, pending.planned_wait) == ("retrying", 1, 0, True)
-    assert pending.error == "the vendor has not scored it yet"
+    assert pending.error == "the vendor has not finished it yet"
     vendors.edit_document("whoop", "user_1", "recovery", scored, {"score_state": "SCORED"})
     let_pass(delivery)
     work()
