@@ -146,8 +146,7 @@ def finish(request: HttpRequest, consent: Consent, code: str) -> HttpResponse:
         return trouble(request, vendor, FAULTS[failed.fault], invited)
     except (DatabaseError, ApiError):  # away just now, or the verifier opens with no key of TOKEN_KEYS
         return trouble(request, vendor, NOT_KEPT, invited)
-    except Taken:
-        give_back(consent, connected)
+    except Taken:  # not given back: WHOOP would stop the account's webhooks, which the other patient's link needs
         return trouble(request, vendor, TAKEN, invited)
     except Closed:
         if not Link.objects.filter(vendor=vendor, vendor_user_id=connected.vendor_user_id).exists():

@@ -117,18 +117,15 @@ def run(work: Coroutine[Any, Any, RESULT]) -> RESULT:
 
 
 async def connect(vendor: str, *, code: str, verifier: str, redirect_uri: str, token_url: str) -> Connected:
-    """Trade the code and look up whose account it is; a grant of an account that stays unknown is given back.
+    """Trade the code and look up whose account it is. Raises `ConnectFailed`.
 
-    Raises `ConnectFailed`.
+    A grant of an account that stays unknown is forgotten, not given back: it may be one that a link stands on, whose
+    webhooks WHOOP would stop.
     """
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
     async with open_client(connections=1) as client:
         granted = await trade(client, vendor, token_url, form | ({"code_verifier": verifier} if verifier else {}))
-        try:
-            return Connected(granted, await account_of(client, vendor, granted))
-        except ConnectFailed:
-            await ask_to_revoke(client, vendor, granted.access_token, token_url)
-            raise
+        return Connected(granted, await account_of(client, vendor, granted))
 
 
 async def trade(client: httpx.AsyncClient, vendor: str, url: str, form: dict[str, str]) -> Granted:

@@ -52,7 +52,7 @@ VENDOR_REFUSED = Trouble(502, "{vendor} could not do it", LATER)
 TAKEN = Trouble(
     409,
     "This {vendor} account cannot be connected here",
-    "It is in use in another record. Nothing has been connected, and what you allowed just now has been given back. "
+    "It is in use in another record. Nothing has been connected, and nothing of what you allowed just now is kept. "
     "Make sure that you sign in to your own {vendor} account; if you did, tell your care team.",
 )
 FAULTS = {
