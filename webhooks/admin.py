@@ -17,7 +17,18 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from auren.admin import MOST_AT_ONCE, BigTableAdmin, Untouched, badge, confirmation, exactly, few_enough, log, when
+from auren.admin import (
+    MOST_AT_ONCE,
+    BigTableAdmin,
+    Untouched,
+    back_to,
+    badge,
+    confirmation,
+    exactly,
+    few_enough,
+    log,
+    when,
+)
 from devices.models import Link
 from webhooks import actions
 from webhooks.models import Attempt, Delivery
@@ -54,6 +65,7 @@ class AttemptInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
     model = Attempt
     extra = 0
     verbose_name_plural = "attempts"
+    empty_value_display = "none"
     fields = readonly_fields = ("number", "stage", "outcome", "started", "duration", "error_class", "message")
 
     @admin.display(description="started")
@@ -138,10 +150,12 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         return request.user.has_perm("webhooks.view_payload")
 
     @admin.action(description="Try again", permissions=["retry"])
-    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
+    def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
-        if chosen is not None:
-            self._act(request, chosen, lambda: actions.retry(chosen, by=request.user), "tried again", why_not_retried)
+        if chosen is None:
+            return None
+        act = lambda: actions.retry(chosen, by=request.user)  # noqa: E731 - said in place
+        return self._act(request, chosen, act, "tried again", why_not_retried)
 
     @admin.action(description="Ignore, with a reason", permissions=["ignore"])
     def ignore(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
@@ -153,8 +167,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
             return confirmation(self, request, chosen, form, **IGNORING)
         reason = form.cleaned_data["reason"]
         act = lambda: actions.ignore(chosen, by=request.user, reason=reason)  # noqa: E731 - said in place
-        self._act(request, chosen, act, f"ignored: {reason}", why_not_ignored)
-        return None
+        return self._act(request, chosen, act, f"ignored: {reason}", why_not_ignored)
 
     def _chosen(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery] | None:
         """What was ticked, free of the list's own filters, which the action itself is about to make untrue."""
@@ -172,7 +185,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         act: Callable[[], int],
         done: str,
         why_not: Callable[[Delivery], str],
-    ) -> None:
+    ) -> HttpResponse | None:
         """Do it, log it, and say how many were changed and why the others were not."""
         with transaction.atomic():
             before = {delivery.pk: standing(delivery) for delivery in chosen.all()}
@@ -186,6 +199,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         reasons = Counter(why_not(delivery) for delivery in after if delivery not in changed)
         for reason, number in reasons.items():
             self.message_user(request, f"{number} left as it was: {reason}.", messages.WARNING)
+        return back_to(after)
 
     @admin.display(description="state", ordering="state")
     def state_shown(self, delivery: Delivery) -> SafeString:
@@ -194,7 +208,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     @admin.display(description="patient")
     def patient(self, delivery: Delivery) -> str:
         if delivery.link is None:
-            return "-"
+            return "not known"
         address = reverse("admin:devices_patient_change", args=[delivery.link.patient_id])
         return format_html('<a href="{}">{}</a>', address, delivery.link.patient)
 
@@ -208,24 +222,24 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
 
     @admin.display(description="event time")
     def event_at(self, delivery: Delivery) -> str:
-        return exactly(delivery.event_time)
+        return exactly(delivery.event_time, "not said by the vendor")
 
     @admin.display(description="stored")
     def stored(self, delivery: Delivery) -> str:
-        return when(delivery.stored_at)
+        return when(delivery.stored_at, "not stored")
 
     @admin.display(description="published")
     def published(self, delivery: Delivery) -> str:
-        return when(delivery.published_at)
+        return when(delivery.published_at, "not published")
 
     @admin.display(description="next try")
     def next_try(self, delivery: Delivery) -> str:
         if delivery.state not in {"received", "retrying"}:
-            return "-"
+            return "none planned"
         planned = ", a planned wait" if delivery.planned_wait else ""
         return f"{exactly(delivery.next_attempt_at)}{planned}"
 
-    @admin.display(description="error")
+    @admin.display(description="error", empty_value="-")
     def error_shown(self, delivery: Delivery) -> str:
         text = delivery.error
         return text if len(text) <= LIST_ERROR_CHARACTERS else f"{text[:LIST_ERROR_CHARACTERS]}…"

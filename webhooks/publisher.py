@@ -184,6 +184,9 @@ FOR_GOOD = frozenset(
 )
 
 
+# What a producer that has had a fatal error says of all it had out.
+GIVEN_UP = frozenset({KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE, KafkaError._FATAL})
+COULD_NOT_GO_ON = "Kafka: the producer could not go on"
 # Made anew, a producer makes its topics first.
 NO_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 
@@ -199,6 +202,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 def failure_of(error: KafkaError) -> Failure:
     code = error.code()
+    if code in GIVEN_UP:
+        return Failure(COULD_NOT_GO_ON, "kafka_fatal")
     name = f"kafka_{error.name().lower().strip('_')}"[:64]
     return Failure(f"Kafka: {error.str()}", name, code in FOR_GOOD, code in NO_TOPIC)
 
@@ -606,7 +611,7 @@ class Publisher:
     def _give_up(self, error: Exception) -> None:
         """A fatal error ends a producer: what it had out is tried again by the next one."""
         logger.error("the producer cannot go on, a new one takes over: %s", error)
-        failure = Failure("Kafka: the producer could not go on", "kafka_fatal")
+        failure = Failure(COULD_NOT_GO_ON, "kafka_fatal")
         self._sort_out()
         for line in self._lines.values():
             if line[0].out_since:

@@ -92,8 +92,11 @@ class Worker:
     async def _idle(self) -> bool:
         if self.held or not self._claims.up:
             return False
-        async with self._claims.use() as connection:
-            row = await (await connection.execute(DUE)).fetchone()
+        try:
+            async with self._claims.use() as connection:
+                row = await (await connection.execute(DUE)).fetchone()
+        except psycopg.Error:
+            return False
         return row == (0,) and not self.held
 
     async def _claim_until(self, stop: asyncio.Event) -> None:
