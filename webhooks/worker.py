@@ -233,6 +233,9 @@ class Worker:
         await self._write([outcome])
 
     def _let_go(self, batch: Sequence[Outcome]) -> None:
+        """Make room. Nobody rings for what could wait, so whoever left some of it behind looks again."""
+        if not self._background():
+            self._wake.set()
         for outcome in batch:
             self.held.pop(outcome.delivery.id, None)
         metrics.PROCESSING.set(len(self.held))

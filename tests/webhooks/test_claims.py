@@ -36,6 +36,7 @@ from tests.webhooks.living import (
     work,
 )
 from webhooks.actions import ignore
+from webhooks.backfill import file_backfill
 from webhooks.claims import Claimed, claim, link_phones, release, renew
 from webhooks.clock import DatabaseClock
 from webhooks.management.commands.process_deliveries import process
@@ -311,3 +312,11 @@ def test_after_a_sigkill_the_lease_runs_out_and_another_worker_finishes(vendors:
     run_out()
     work()
     assert tries(delivery) == [("store", "stored")]
+
+
+def test_history_goes_on_as_soon_as_there_is_room_and_not_only_at_the_next_look(vendors: RunningSandbox) -> None:
+    filed = file_backfill(connect(vendors, "oura"), days=60)
+    assert filed > 10
+    under_way = Delivery.objects.filter(state__in=["received", "retrying"])
+    with running("process_deliveries", vendors, POLL_INTERVAL="60", MAX_CONCURRENT_WEBHOOKS="4"):
+        until(lambda: not under_way.exists())
