@@ -38,6 +38,10 @@ COMPARED = [m for m in METRICS if m.number not in NIGHT_FAMILY | ALONE]
 
 # Kinds of sources in the metric's order; an unknown kind comes last. What one metric's order does not tell apart is
 # decided by the newer revision and then the lower source id, and stays open for a person.
+#
+# PostgreSQL takes every one of these tables of thousands for a few rows, and a young table of samples has no statistics
+# at all. So no two of them are joined, where it might compare each with each, and samples are looked up bucket by
+# bucket (LATERAL), which leaves nothing but the index.
 RULES = """
 rule AS (
     SELECT * FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[],
@@ -47,11 +51,10 @@ rule AS (
 """
 PICK = """
 spoken AS (
-    SELECT b.patient_id, b.metric, b.start_at, b.end_at, v.source_id, v.value, v.revised_at, r.tolerance,
+    SELECT v.patient_id, v.metric, v.start_at, v.end_at, v.source_id, v.value, v.revised_at, r.tolerance,
            coalesce(array_position(string_to_array(r.kinds, ','), src.kind::text), 99) AS place
-    FROM bucket b
+    FROM value v
     JOIN rule r USING (metric)
-    JOIN value v USING (patient_id, metric, start_at)
     JOIN biometrics_source src ON src.id = v.source_id
 ), found AS (
     SELECT patient_id, metric, start_at, end_at,
@@ -65,7 +68,7 @@ spoken AS (
     DELETE FROM biometrics_conflict c
     USING swept b
     WHERE c.patient_id = b.patient_id AND c.metric = b.metric AND c.daily = %(daily)s
-      AND c.start_at < b.end_at AND c.end_at > b.start_at
+      AND c.start_at < b.end_at AND c.end_at > b.start_at AND c.start_at > b.start_at - interval '3 days'
       AND c.state <> 'overridden'
       AND NOT EXISTS (
         SELECT FROM found f
@@ -109,14 +112,18 @@ WITH {RULES}, zone AS (
                     END AS end_at
     ) AS b
 ), value AS (
-    SELECT b.patient_id, b.metric, b.start_at, s.source_id, max(s.revised_at) AS revised_at,
-           CASE WHEN r.sums THEN sum(s.value) ELSE avg(s.value) END AS value
+    SELECT b.patient_id, b.metric, b.start_at, b.end_at, v.source_id, v.revised_at, v.value
     FROM bucket b
     JOIN rule r USING (metric)
-    JOIN biometrics_sample s
-      ON s.patient_id = b.patient_id AND s.metric = b.metric AND s.start_at >= b.start_at AND s.start_at < b.end_at
-    WHERE NOT (r.sums AND r.seconds > 0) OR s.end_at <= s.start_at + interval '1 hour'
-    GROUP BY b.patient_id, b.metric, b.start_at, s.source_id, r.sums
+    CROSS JOIN LATERAL (
+        SELECT s.source_id, max(s.revised_at) AS revised_at,
+               CASE WHEN r.sums THEN sum(s.value) ELSE avg(s.value) END AS value
+        FROM biometrics_sample s
+        WHERE s.patient_id = b.patient_id AND s.metric = b.metric
+          AND s.start_at >= b.start_at AND s.start_at < b.end_at
+          AND (NOT (r.sums AND r.seconds > 0) OR s.end_at <= s.start_at + interval '1 hour')
+        GROUP BY s.source_id
+    ) AS v
 ), swept AS (
     SELECT * FROM bucket
 ), {PICK}
@@ -139,39 +146,43 @@ WITH {RULES}, zone AS (
            coalesce(array_position(string_to_array(r.kinds, ','), src.kind::text), 99) AS place
     FROM bucket b
     JOIN rule r USING (metric)
-    JOIN biometrics_sample s
-      ON s.patient_id = b.patient_id AND s.metric = b.metric AND s.start_at >= b.start_at AND s.start_at < b.end_at
+    CROSS JOIN LATERAL (
+        SELECT * FROM biometrics_sample s
+        WHERE s.patient_id = b.patient_id AND s.metric = b.metric
+          AND s.start_at >= b.start_at AND s.start_at < b.end_at
+          AND ((s.start_at, s.end_at) = (b.start_at, b.end_at) OR s.end_at <= s.start_at + interval '1 hour')
+        OFFSET 0
+    ) AS s
     JOIN biometrics_source src ON src.id = s.source_id
-    WHERE (s.start_at, s.end_at) = (b.start_at, b.end_at) OR s.end_at <= s.start_at + interval '1 hour'
+), total AS (
+    SELECT patient_id, metric, start_at, end_at, source_id, max(revised_at) AS revised_at, max(value) AS value
+    FROM spoken_of WHERE whole GROUP BY patient_id, metric, start_at, end_at, source_id
 ), quarter AS (
-    SELECT patient_id, metric, start_at, source_id, place, slot, max(revised_at) AS revised_at,
+    SELECT patient_id, metric, start_at, end_at, source_id, place, slot, max(revised_at) AS revised_at,
            sum(value * CASE WHEN ended_at = began_at THEN 1 ELSE
                extract(epoch FROM least(ended_at, slot + interval '15 minutes') - greatest(began_at, slot))
                / extract(epoch FROM ended_at - began_at) END) AS value
     FROM spoken_of, LATERAL generate_series(
         date_bin('15 minutes', began_at, 'epoch'),
         greatest(began_at, ended_at - interval '1 microsecond'), '15 minutes') AS slot
-    WHERE NOT whole AND slot < end_at
-    GROUP BY patient_id, metric, start_at, source_id, place, slot
+    WHERE NOT whole AND slot < end_at AND (patient_id, metric, start_at) IN (
+        SELECT patient_id, metric, start_at FROM total
+    )
+    GROUP BY patient_id, metric, start_at, end_at, source_id, place, slot
 ), counted AS (
     SELECT DISTINCT ON (patient_id, metric, start_at, slot) *
     FROM quarter
     ORDER BY patient_id, metric, start_at, slot, place, source_id
 ), value AS (
-    SELECT patient_id, metric, start_at, source_id, max(revised_at) AS revised_at, max(value) AS value
-    FROM spoken_of WHERE whole GROUP BY patient_id, metric, start_at, source_id
+    SELECT * FROM total
     UNION ALL
-    SELECT patient_id, metric, start_at, (array_agg(source_id ORDER BY place, source_id))[1],
+    SELECT patient_id, metric, start_at, end_at, (array_agg(source_id ORDER BY place, source_id))[1],
            max(revised_at), sum(value)
     FROM counted c
-    WHERE EXISTS (
-        SELECT FROM spoken_of w
-        WHERE w.whole AND w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
-    )
-    GROUP BY patient_id, metric, start_at
+    GROUP BY patient_id, metric, start_at, end_at
     HAVING (array_agg(source_id ORDER BY place, source_id))[1] NOT IN (
-        SELECT w.source_id FROM spoken_of w
-        WHERE w.whole AND w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
+        SELECT w.source_id FROM total w
+        WHERE w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
     )
 ), swept AS (
     SELECT * FROM bucket
@@ -186,9 +197,12 @@ WITH {RULES}, near AS (
            greatest(s.end_at, s.start_at + interval '1 second') AS until
     FROM touched t
     JOIN rule r USING (metric)
-    JOIN biometrics_sample s
-      ON s.patient_id = t.patient_id AND s.metric = t.metric
-     AND s.start_at > t.start_at - interval '3 days' AND s.start_at < t.end_at + interval '3 days'
+    CROSS JOIN LATERAL (
+        SELECT * FROM biometrics_sample s
+        WHERE s.patient_id = t.patient_id AND s.metric = t.metric
+          AND s.start_at > t.start_at - interval '3 days' AND s.start_at < t.end_at + interval '3 days'
+        OFFSET 0
+    ) AS s
 ), following AS (
     SELECT *, start_at < max(until) OVER (
         PARTITION BY patient_id, metric ORDER BY start_at, until, source_id, record
@@ -211,7 +225,7 @@ WITH {RULES}, near AS (
     )
 ), value AS (
     SELECT DISTINCT ON (b.patient_id, b.metric, b.start_at, n.source_id)
-           b.patient_id, b.metric, b.start_at, n.source_id, n.value, n.revised_at
+           b.patient_id, b.metric, b.start_at, b.end_at, n.source_id, n.value, n.revised_at
     FROM bucket b
     JOIN numbered n USING (patient_id, metric, night)
     ORDER BY b.patient_id, b.metric, b.start_at, n.source_id, n.end_at - n.start_at DESC, n.start_at, n.record

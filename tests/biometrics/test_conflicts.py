@@ -1,10 +1,14 @@
 """Where two sources disagree: the same conflicts whatever the order, the repetition and the batches of arrivals."""
 
+from typing import Any
+
 import msgspec
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from auren.biometrics.conflicts import _DAILY_RULES, _FIXED_RULES, DAILY, FIXED
 from auren.biometrics.metrics import BY_NAME
 from auren.biometrics.models import Conflict
 from auren.biometrics.store import Incoming
@@ -236,3 +240,30 @@ def test_the_conflicts_are_the_same_whatever_the_order_the_repetition_and_the_ba
     assert outcome(storing, [[each] for each in shuffled]) == in_one_go
     cut = data.draw(st.integers(1, len(shuffled)))
     assert outcome(storing, [shuffled[:cut], shuffled[cut:]] if shuffled[cut:] else [shuffled]) == in_one_go
+
+
+def compared_in_vain(node: dict[str, Any]) -> int:
+    """Pairs of rows that a plan put side by side and threw away."""
+    own = node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+    return int(own) + sum(compared_in_vain(child) for child in node.get("Plans", []))
+
+
+@pytest.mark.parametrize("statement", ["fixed", "daily"])
+def test_a_young_table_without_statistics_is_settled_bucket_by_bucket(
+    storing: Store, patient_id: int, database: str, statement: str
+) -> None:
+    buckets = 1500
+    storing.put(
+        *(said(3, 60, place / 12, patient_id=patient_id, metric="heart_rate") for place in range(buckets)),
+        *(said(3, 9, place / 4, place / 4 + 0.2, patient_id=patient_id, metric="steps") for place in range(buckets)),
+    )
+    text, rules = {"fixed": (FIXED, _FIXED_RULES), "daily": (DAILY, _DAILY_RULES)}[statement]
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "CREATE TEMP TABLE touched AS SELECT patient_id, metric, start_at, end_at FROM biometrics_sample"
+        )
+        asked = f"EXPLAIN (ANALYZE, FORMAT JSON) {text}"
+        row = connection.execute(asked, rules | {"patients": [patient_id], "zones": ["Europe/Berlin"]}).fetchone()
+        connection.rollback()
+    assert row is not None
+    assert compared_in_vain(row[0][0]["Plan"]) < 100 * buckets
