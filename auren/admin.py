@@ -11,8 +11,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -67,6 +68,8 @@ class Untouched:
 class BigTableAdmin(TypedAdmin[ModelT]):
     """For tables that grow without end: capped counts, no facets, newest first by key."""
 
+    change_list_template = "auren/list.html"
+    empty_value_display = "none"
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -74,18 +77,18 @@ class BigTableAdmin(TypedAdmin[ModelT]):
     list_per_page = 50
 
     class Media:
-        css = {"all": ["auren/admin.css"]}
+        css = {"all": ["auren/admin.css", "auren/list.css"]}
 
 
-def when(at: datetime | None) -> str:
-    """A time as people ask for it: how long ago, and exactly, in UTC."""
+def when(at: datetime | None, absent: str = "-") -> str:
+    """A time as people ask for it: how long ago, and exactly, in UTC; `absent` where there is none."""
     if at is None:
-        return "-"
+        return absent
     return format_html('<time datetime="{}">{}<small>{}</small></time>', at.isoformat(), ago(at), exactly(at))
 
 
-def exactly(at: datetime | None) -> str:
-    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def exactly(at: datetime | None, absent: str = "-") -> str:
+    return absent if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def badge(state: str) -> SafeString:
@@ -113,6 +116,14 @@ def confirmation(
         "checkbox": ACTION_CHECKBOX_NAME,
     }
     return TemplateResponse(request, "auren/confirm.html", context)
+
+
+def back_to(chosen: Sequence[Model]) -> HttpResponseRedirect | None:
+    """One record's page after an action on one record; else the list as it was."""
+    if len(chosen) != 1:
+        return None
+    about = chosen[0]._meta
+    return HttpResponseRedirect(reverse(f"admin:{about.app_label}_{about.model_name}_change", args=[chosen[0].pk]))
 
 
 def log(request: HttpRequest, changed: Sequence[Model], message: str) -> None:

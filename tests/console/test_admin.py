@@ -1,4 +1,5 @@
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -75,6 +76,7 @@ def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> 
         "LinkAdmin",
         "PatientAdmin",
         "SampleAdmin",
+        "SourceAdmin",
         "SubscriptionAdmin",
     }
     assert not django_admin.site.is_registered(apps.get_model("devices", "Token"))
@@ -135,6 +137,11 @@ def test_a_keys_page_names_its_owner_and_patients_and_never_the_digest(admin: Cl
         assert bytes(key.digest).hex() not in body
 
 
+def test_keys_are_called_api_keys(admin: Client) -> None:
+    assert ">API keys</a>" in text(admin, "/admin/")
+    assert "Select API key" in text(admin, "/admin/devices/apikey/")
+
+
 def test_revoking_a_key_is_confirmed_first_and_logged(admin: Client, patient: Patient) -> None:
     key, _ = ApiKey.issue("Phone of Ada", patient)
     chosen = {"action": "revoke", "_selected_action": [str(key.pk)]}
@@ -162,6 +169,45 @@ def test_conflicts_name_patient_devices_and_values(support: Client, patient: Pat
         assert "user_1" in body
     for address in ("?q=nobody", "?metric=2", "?state__exact=settled"):
         assert "Oura ring: 48 /min" not in text(support, f"/admin/biometrics/conflict/{address}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("person", "a person decided"),
+        ("patient_order", "this patient's order of devices"),
+        ("metric_order", "the metric's order of devices"),
+        ("recency", "the newer revision"),
+    ],
+)
+def test_a_conflict_is_titled_and_explained_in_words(
+    support: Client, patient: Patient, ring: Source, rule: str, words: str
+) -> None:
+    one = dispute("heart_rate", NOW, NOW, {ring: 48}, ring, patient_id=patient.pk, rule=rule)
+    body = unescape(text(support, f"/admin/biometrics/conflict/{one.pk}/change/"))
+    title = f"Heart rate of Ada Nowak (user_1), {NOW:%Y-%m-%d %H:%M:%S} UTC"
+    assert f"<h2>{title}</h2>" in body
+    assert f" {title} </div>" in " ".join(body.split())  # the breadcrumbs end in it
+    assert f"patient {patient.pk}, metric 1" not in body
+    assert words in body
+    listed = unescape(text(support, "/admin/biometrics/conflict/"))
+    assert words in listed
+    assert "Ada Nowak (user_1)" in listed
+
+
+@pytest.mark.parametrize(("days", "first"), [("1", 0), ("7", 6), ("14", 13)])
+def test_samples_of_the_last_days_are_found_without_typing_dates(
+    support: Client, patient: Patient, ring: Source, days: str, first: int
+) -> None:
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    since = today - timedelta(days=first)
+    for value, at in ((41, since - timedelta(seconds=1)), (42, since), (43, today)):
+        store(ring, "heart_rate", value, at, patient_id=patient.pk, record=f"at {at}, {value}")
+    empty = "start_at=&end_at="
+    body = text(support, f"{SAMPLES}?patient=user_1&metric=1&{empty}&days={days}")
+    assert ("41 /min" in body, "42 /min" in body, "43 /min" in body) == (False, True, True)
+    assert f'value="{since:%Y-%m-%dT%H:%M}"' in body
+    assert f'name="days" value="{days}"' in body
 
 
 def test_samples_are_listed_for_a_patient_a_metric_and_a_range_only(

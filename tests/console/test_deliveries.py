@@ -176,6 +176,22 @@ def test_retry_sends_through_once_more_and_leaves_a_log_entry(support: Client) -
     assert (entry.object_id, entry.user.username, entry.change_message) == (str(one.pk), "sam", "tried again")
 
 
+def test_after_an_action_on_one_delivery_comes_its_page_and_after_several_the_list(support: Client) -> None:
+    one, other = delivery(state="dead"), delivery(state="dead")
+    here = f"{LIST}{one.pk}/change/"
+    assert act(support, "retry", one).redirect_chain == [(here, 302)]
+    assert act(support, "ignore", one, confirmed="1", reason="known").redirect_chain == [(here, 302)]
+    assert act(support, "ignore", one, confirmed="1", reason="again").redirect_chain == [(here, 302)]
+    assert act(support, "retry", one, other).redirect_chain == [(LIST, 302)]
+
+
+def test_what_a_delivery_does_not_have_is_said_in_words(support: Client) -> None:
+    body = detail(support, delivery(state="ignored"))
+    for words in ("not stored", "not published", "not said by the vendor", "none planned", "not known", "not kept"):
+        assert words in body
+    assert '<div class="readonly">-</div>' not in body
+
+
 def test_retry_says_why_some_were_left_alone(support: Client) -> None:
     held = delivery(state="received", lease_until=timezone.now() + timedelta(minutes=1))
     erased = delivery(state="dead", vendor="healthkit")

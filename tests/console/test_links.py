@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
+from auren.biometrics.models import Source
 from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox
 from devices.disconnecting import forget
@@ -185,6 +186,18 @@ def test_a_phones_page_has_nothing_about_consent(support: Client, patient: Patie
     assert "circuit breaker" not in shown
     assert 'value="sync_now"' not in shown
     assert 'value="pause"' in shown
+
+
+def test_what_a_link_does_not_have_is_said_in_words(support: Client, link: Link) -> None:
+    shown = page(support, link)
+    for words in ("none has sent a sample yet", "none yet", "not yet", "no token is stored", "not recorded"):
+        assert words in shown
+    assert '<div class="readonly">-</div>' not in shown
+    assert "<td>-</td>" not in shown
+
+
+def test_a_link_leads_to_its_devices(support: Client, ring: Source) -> None:
+    assert f'<a href="/admin/biometrics/source/{ring.pk}/change/">Oura ring</a>' in page(support, Link.objects.get())
 
 
 def test_the_page_takes_a_fixed_number_of_queries(

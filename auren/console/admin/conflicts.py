@@ -12,8 +12,11 @@ from django.utils.safestring import SafeString
 
 from auren.admin import BigTableAdmin, Untouched, badge, exactly, when
 from auren.biometrics.models import Conflict, Source
+from auren.console import lanes
 from auren.console.admin.samples import METRIC_CHOICES, amount, label
 from devices.models import Patient
+
+RULES = {**lanes.RULES, "metric_order": "the metric's order of devices"}
 
 
 class MetricFilter(admin.SimpleListFilter):
@@ -30,9 +33,10 @@ class MetricFilter(admin.SimpleListFilter):
 
 @admin.register(Conflict)
 class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
-    list_display = ("id", "patient", "metric_shown", "start", "end", "said", "winner", "rule", "state_shown")
+    list_display = ("id", "patient", "metric_shown", "start", "end", "said", "winner", "rule_shown", "state_shown")
     list_filter = ("state", MetricFilter)
     list_select_related = ("winner",)
+    change_form_template = "console/admin/named.html"
     search_fields = ("patient_id",)  # shows the box; get_search_results does the work
     search_help_text = "A patient's external id, exactly as it is"
     fields = readonly_fields = (
@@ -42,7 +46,7 @@ class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
         "end",
         "said",
         "winner",
-        "rule",
+        "rule_shown",
         "state_shown",
         "resolved_by",
         "note",
@@ -50,8 +54,9 @@ class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Conflict]:
-        name = Patient.objects.filter(pk=OuterRef("patient_id")).values("external_id")[:1]
-        return super().get_queryset(request).annotate(external_id=Subquery(name))
+        owner = Patient.objects.filter(pk=OuterRef("patient_id"))
+        names = {name: Subquery(owner.values(name)[:1]) for name in ("external_id", "display_name")}
+        return super().get_queryset(request).annotate(**names)
 
     def get_search_results(
         self,
@@ -71,14 +76,24 @@ class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
             _name_sources(response.context_data["cl"].result_list)
         return response
 
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **how: Any) -> HttpResponse:
+        """The model knows metrics and patients by their numbers only; the page's title has their names."""
+        conflict = context["original"]
+        context["subtitle"] = f"{label(conflict.metric)} of {whose(conflict)}, {exactly(conflict.start_at)}"
+        return super().render_change_form(request, context, *args, **how)
+
     @admin.display(description="patient")
     def patient(self, conflict: Conflict) -> str:
         address = reverse("admin:devices_patient_change", args=[conflict.patient_id])
-        return format_html('<a href="{}">{}</a>', address, getattr(conflict, "external_id", conflict.patient_id))
+        return format_html('<a href="{}">{}</a>', address, whose(conflict))
 
     @admin.display(description="metric", ordering="metric")
     def metric_shown(self, conflict: Conflict) -> str:
         return label(conflict.metric)
+
+    @admin.display(description="rule", ordering="rule")
+    def rule_shown(self, conflict: Conflict) -> str:
+        return RULES.get(conflict.rule, conflict.rule)
 
     @admin.display(description="from", ordering="start_at")
     def start(self, conflict: Conflict) -> str:
@@ -101,6 +116,13 @@ class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
     @admin.display(description="state", ordering="state")
     def state_shown(self, conflict: Conflict) -> SafeString:
         return badge(conflict.state)
+
+
+def whose(row: Any) -> str:
+    """`Ada Nowak (user_1)`, of a row that was annotated with its patient's `display_name` and `external_id`."""
+    if row.display_name:
+        return f"{row.display_name} ({row.external_id})"
+    return row.external_id or f"patient {row.patient_id}"
 
 
 def _name_sources(conflicts: Any) -> None:

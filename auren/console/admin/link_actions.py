@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from django import forms
 from django.db import transaction
-from django.http import HttpResponse, HttpResponseRedirect
-from django.urls import reverse
 from django.utils import timezone
 
 from devices.disconnecting import Ending, disconnect
@@ -61,13 +59,6 @@ def why_not(action: str, link: Link) -> str:
 def act_within(act: Callable[[Link], str], link: Link) -> str:
     with transaction.atomic():
         return act(link)
-
-
-def back_to(links: list[Link]) -> HttpResponse | None:
-    """One link's page after an action on one link; else the list as it was."""
-    if len(links) != 1:
-        return None
-    return HttpResponseRedirect(reverse("admin:devices_link_change", args=[links[0].pk]))
 
 
 def filed(number: int, days: int) -> str:

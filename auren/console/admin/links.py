@@ -14,7 +14,8 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, Untouched, badge, confirmation, exactly, few_enough, log, when
+from auren.admin import BigTableAdmin, Untouched, back_to, badge, confirmation, exactly, few_enough, log, when
+from auren.biometrics.models import Source
 from auren.console.admin.link_actions import (
     BACKFILLING,
     DISCONNECTING,
@@ -23,7 +24,6 @@ from auren.console.admin.link_actions import (
     TO_DO,
     Days,
     act_within,
-    back_to,
     end,
     filed,
     pause,
@@ -53,11 +53,11 @@ class LinkInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
 
     @admin.display(description="last delivery")
     def last_delivery(self, link: Link) -> str:
-        return when(link.last_delivery_at)
+        return when(link.last_delivery_at, "none yet")
 
     @admin.display(description="paused")
     def paused(self, link: Link) -> str:
-        return when(link.paused_at)
+        return when(link.paused_at, "no")
 
 
 @admin.register(Link)
@@ -207,19 +207,27 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
 
     @admin.display(description="last data")
     def last_data(self, link: Link) -> str:
-        return when(link.last_delivery_at)
+        return when(link.last_delivery_at, "none yet")
 
     @admin.display(description="last webhook")
     def last_webhook(self, link: Link) -> str:
-        return when(of(link).last_webhook_at)
+        return when(of(link).last_webhook_at, "none yet")
 
     @admin.display(description="last synced")
     def last_synced(self, link: Link) -> str:
-        return when(link.last_synced_at)
+        return when(link.last_synced_at, "not yet")
 
     @admin.display(description="waiting for the link")
     def waiting(self, link: Link) -> str:
         return f"{of(link).waiting:,} deliveries"
+
+    @admin.display(description="devices")
+    def devices(self, link: Link) -> str:
+        rows = [
+            (format_html('<a href="{}">{}</a>', reverse("admin:biometrics_source_change", args=[one.pk]), one.name),)
+            for one in Source.objects.filter(link_id=link.pk).order_by("name")
+        ]
+        return format_html_join(", ", "{}", rows) or "none has sent a sample yet"
 
     @admin.display(description="scopes")
     def scopes_shown(self, link: Link) -> str:
@@ -238,7 +246,7 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
     @admin.display(description="issued by")
     def issued_by(self, link: Link) -> str:
         token = of(link).token
-        return token.issued_by if token else "-"
+        return token.issued_by if token else "no token is stored"
 
     @admin.display(description="circuit breaker")
     def breaker(self, link: Link) -> str:
@@ -256,7 +264,9 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
 
     @admin.display(description="by kind of data")
     def syncs(self, link: Link) -> str:
-        rows = [(sync.kind, when(sync.synced_at), when(sync.polled_at)) for sync in of(link).syncs]
+        rows = [
+            (sync.kind, when(sync.synced_at, "not yet"), when(sync.polled_at, "not yet")) for sync in of(link).syncs
+        ]
         return table(("Kind", "Last answered for", "Last polled"), rows)
 
     @admin.display(description="history")
@@ -267,7 +277,14 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
     def deliveries(self, link: Link) -> str:
         shown = of(link).deliveries
         rows = [
-            (at_delivery(one.pk), one.event_type, one.origin, badge(one.state), one.error, when(one.received_at))
+            (
+                at_delivery(one.pk),
+                one.event_type,
+                one.origin,
+                badge(one.state),
+                one.error or "none",
+                when(one.received_at),
+            )
             for one in shown
         ]
         return table(("", "Event", "Origin", "State", "Error", "Received"), rows) if rows else "none yet"
@@ -280,7 +297,7 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
 
 ABOUT = (
     *("vendor", "vendor_user_id", "patient_shown", "status_shown", "paused", "connected"),
-    *("last_data", "last_webhook", "last_synced", "waiting"),
+    *("devices", "last_data", "last_webhook", "last_synced", "waiting"),
 )
 ALLOWED = ("scopes_shown", "token_shown", "issued_by")
 ASKED = ("breaker", "subscriptions", "history", "syncs")

@@ -8,9 +8,10 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils import timezone
 
 from auren.admin import TypedAdmin, Untouched
 from auren.biometrics.metrics import BY_NUMBER, METRICS, STAGE_LABELS
@@ -19,6 +20,7 @@ from devices.models import Patient
 
 MOST_DAYS = 366
 PAGE = 200
+PRESETS = {"1": "Today", "7": "7 days", "14": "14 days"}
 METRIC_CHOICES = [(metric.number, metric.label) for metric in METRICS]
 
 
@@ -61,12 +63,12 @@ class SampleSearch(forms.Form):
 
     def samples(self) -> QuerySet[Sample]:
         """Along the key: patient, metric and a bounded range, in the key's own order."""
-        asked = self.cleaned_data
+        wanted = self.cleaned_data
         found = Sample.objects.filter(
-            patient_id=asked["patient"].pk,
-            metric=asked["metric"],
-            start_at__gte=asked["start_at"],
-            start_at__lt=asked["end_at"],
+            patient_id=wanted["patient"].pk,
+            metric=wanted["metric"],
+            start_at__gte=wanted["start_at"],
+            start_at__lt=wanted["end_at"],
         )
         return found.select_related("source").order_by("start_at", "source_id", "record")
 
@@ -87,19 +89,30 @@ class SampleAdmin(Untouched, TypedAdmin[Sample]):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        form = SampleSearch(request.GET or None)
+        form = SampleSearch(asked(request.GET) or None)
         found = list(form.samples()[: PAGE + 1]) if form.is_valid() else None
         context = {
             **self.admin_site.each_context(request),
             "title": "Samples",
             "opts": Sample._meta,
             "form": form,
+            "presets": PRESETS.items(),
             "page": PAGE,
             "rows": None if found is None else [_row(sample) for sample in found[:PAGE]],
             "more_from": found[PAGE - 1].start_at if found and len(found) > PAGE else None,
             **(extra_context or {}),
         }
         return TemplateResponse(request, "console/admin/samples.html", context)
+
+
+def asked(query: QueryDict) -> dict[str, str]:
+    """What the form was sent; a preset of so many days, today's included, in place of its dates. Days are UTC's."""
+    sent = {name: str(value) for name, value in query.items()}
+    if sent.get("days") in PRESETS:
+        today = timezone.now().replace(hour=0, minute=0)
+        start_at, end_at = today - timedelta(days=int(sent["days"]) - 1), today + timedelta(days=1)
+        sent |= {"start_at": f"{start_at:%Y-%m-%dT%H:%M}", "end_at": f"{end_at:%Y-%m-%dT%H:%M}"}
+    return sent
 
 
 def _row(sample: Sample) -> Row:
