@@ -5,12 +5,13 @@ drawn: when the newest sample before or after ends), `zone`, `sources` ({id: {"n
 `conflicts`. A lane has `key`, `title`, `unit` and `series`; a
 series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines` and, with `sources=all`, `every_source`.
 A line has `label` ("Heart rate · Oura ring"), `sources` and the columns `start`, `end`, `value`, `low`, `high`; a
-null `value` is a gap; `low` and `high` are null as a whole where each value is one sample.
+null `value` is a gap; `low` and `high` are null as a whole where each value is one sample. A conflict may stand for a
+`count` of neighbouring ones; its `values` say the lowest and the highest each device said in them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, Metric
@@ -18,6 +19,7 @@ from auren.biometrics.models import Conflict, Source
 from auren.biometrics.timeline import Line, Series, Timeline
 
 DECIMALS = 2
+NEAR = timedelta(minutes=15)  # conflicts no further apart than this read as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def as_json(timeline: Timeline, last_at: datetime | None) -> dict[str, Any]:
         "last_at": last_at.timestamp() if last_at else None,
         "sources": {number: {"name": source.name, "kind": source.kind} for number, source in sources.items()},
         "lanes": [_lane_json(lane, series, sources) for lane in LANES],
-        "conflicts": [_conflict_json(conflict, sources) for conflict in timeline.conflicts],
+        "conflicts": [_conflicts_json(alike, sources) for alike in _neighbours(timeline.conflicts)],
         "more_conflicts": timeline.more_conflicts,
     }
 
@@ -116,7 +118,23 @@ def _name(number: int, sources: dict[int, Source]) -> str:
     return sources[number].name if number in sources else f"device {number}"
 
 
-def _conflict_json(conflict: Conflict, sources: dict[int, Source]) -> dict[str, Any]:
+def _neighbours(conflicts: Iterable[Conflict]) -> list[list[Conflict]]:
+    """Conflicts, ordered by start, in groups that are near each other and differ in nothing but time and values."""
+    groups: list[list[Conflict]] = []
+    latest: dict[tuple[object, ...], list[Conflict]] = {}
+    for conflict in conflicts:
+        kind = (conflict.metric, frozenset(conflict.values), conflict.winner_id, conflict.rule, conflict.state)
+        group = latest.get(kind)
+        if group and conflict.start_at - group[-1].end_at <= NEAR:
+            group.append(conflict)
+        else:
+            latest[kind] = [conflict]
+            groups.append(latest[kind])
+    return groups
+
+
+def _conflicts_json(alike: list[Conflict], sources: dict[int, Source]) -> dict[str, Any]:
+    conflict = alike[0]
     metric = BY_NUMBER[conflict.metric]
     return {
         "metric": metric.name,
@@ -124,12 +142,18 @@ def _conflict_json(conflict: Conflict, sources: dict[int, Source]) -> dict[str, 
         "label": metric.label,
         "unit": UNITS.get(metric.unit, metric.unit),
         "start": conflict.start_at.timestamp(),
-        "end": conflict.end_at.timestamp(),
-        "values": [{"source": _name(int(key), sources), "value": said} for key, said in conflict.values.items()],
+        "end": alike[-1].end_at.timestamp(),
+        "count": len(alike),
+        "values": [_values_json(key, alike, sources) for key in conflict.values],
         "winner": _name(conflict.winner_id, sources),
         "why": _why(conflict, metric, sources),
         "state": conflict.state,
     }
+
+
+def _values_json(key: str, alike: list[Conflict], sources: dict[int, Source]) -> dict[str, Any]:
+    said = [conflict.values[key] for conflict in alike]
+    return {"source": _name(int(key), sources), "low": min(said), "high": max(said)}
 
 
 def _why(conflict: Conflict, metric: Metric, sources: dict[int, Source]) -> str:

@@ -1,9 +1,12 @@
 from django.contrib.auth.views import LogoutView
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from auren.console import views
 
 urlpatterns = [
+    path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("", views.patients, name="patients"),
     path("sign-in/", views.SignIn.as_view(), name="login"),
     path("sign-out/", LogoutView.as_view(), name="logout"),

@@ -62,9 +62,45 @@ def test_a_conflict_says_who_said_what_who_won_and_why(
     dispute("heart_rate", NOON, NOON + 5 * MINUTES, said, watch, patient_id=patient.pk, rule="metric_order")
     (conflict,) = ask(clinic, patient).json()["conflicts"]
     assert conflict["lane"] == "heart_rate"
-    assert conflict["values"] == [{"source": "Oura ring", "value": 48}, {"source": "Apple Watch", "value": 61}]
+    assert conflict["values"] == [
+        {"source": "Oura ring", "low": 48, "high": 48},
+        {"source": "Apple Watch", "low": 61, "high": 61},
+    ]
+    assert conflict["count"] == 1
     assert (conflict["winner"], conflict["unit"]) == ("Apple Watch", "bpm")
     assert conflict["why"] == "for heart rate the order is watch, band, ring, phone"
+
+
+def test_neighbouring_conflicts_are_one_that_says_how_many(
+    clinic: Client, patient: Patient, ring: Source, watch: Source
+) -> None:
+    for place in (0, 1, 2, 5):  # 15 minutes without one are near
+        at = NOON + place * 5 * MINUTES
+        said = {ring: 48.0 + place, watch: 61.0 - place}
+        dispute("heart_rate", at, at + 5 * MINUTES, said, watch, patient_id=patient.pk)
+    (conflict,) = ask(clinic, patient).json()["conflicts"]
+    assert (conflict["start"], conflict["end"]) == (NOON.timestamp(), (NOON + 30 * MINUTES).timestamp())
+    assert conflict["count"] == 4
+    assert conflict["values"] == [
+        {"source": "Oura ring", "low": 48, "high": 53},
+        {"source": "Apple Watch", "low": 56, "high": 61},
+    ]
+
+
+def test_conflicts_that_are_far_apart_or_of_another_winner_or_metric_stay_apart(
+    clinic: Client, patient: Patient, ring: Source, watch: Source
+) -> None:
+    said = {ring: 48.0, watch: 61.0}
+    for metric, minute, winner in (
+        ("heart_rate", 0, watch),
+        ("heart_rate", 5, ring),
+        ("hrv_rmssd", 5, ring),
+        ("heart_rate", 30, ring),
+    ):
+        at = NOON + minute * MINUTES
+        dispute(metric, at, at + 5 * MINUTES, said, winner, patient_id=patient.pk)
+    conflicts = ask(clinic, patient).json()["conflicts"]
+    assert [conflict["count"] for conflict in conflicts] == [1, 1, 1, 1]
 
 
 def test_the_nights_conflict_is_marked_on_the_sleep_lane(clinic: Client, patient: Patient, ring: Source) -> None:

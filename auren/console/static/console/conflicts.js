@@ -3,18 +3,24 @@
 const SHOWN = 10;
 const QUARTER = 900;
 
-// A duration reads as hours and minutes, everything else as its number and unit.
+// A duration reads as hours and minutes, everything else as its number.
 function amount(value, unit) {
-  if (unit !== "s") return `${Math.round(value * 10) / 10}${unit ? ` ${unit}` : ""}`;
+  if (unit !== "s") return String(Math.round(value * 10) / 10);
   const minutes = Math.round(value / 60);
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+function amounts(low, high, unit) {
+  const [from, to] = [amount(low, unit), amount(high, unit)];
+  return `${from === to ? from : `${from} – ${to}`}${unit && unit !== "s" ? ` ${unit}` : ""}`;
+}
+
 function sentence(conflict, clock) {
-  const values = conflict.values.map(({ source, value }) => `${source} ${amount(value, conflict.unit)}`).join(", ");
+  const values = conflict.values.map(({ source, low, high }) => `${source} ${amounts(low, high, conflict.unit)}`).join(", ");
+  const often = conflict.count > 1 ? `, ${conflict.count} times` : "";
   const open = conflict.state === "open" ? " Open: waits for a person." : "";
   const when = conflict.end - conflict.start <= QUARTER ? clock.short(conflict.start) : clock.span(conflict.start, conflict.end);
-  return [when, `${conflict.label}: ${values}. ${conflict.winner} drawn: ${conflict.why}.${open}`];
+  return [when, `${conflict.label}${often}: ${values}. ${conflict.winner} drawn: ${conflict.why}.${open}`];
 }
 
 function entry(conflict, clock, onShow) {

@@ -1,5 +1,7 @@
 // What uPlot has no path for: bars by the day, hypnograms and the marks of conflicts. Canvas pixels throughout.
 
+const SOURCE = 3; // the height of the line that says by its colour from which device stages came
+
 export const STAGES = { 1: "Awake", 2: "Light", 3: "Deep", 4: "REM", 5: "In bed", 6: "Asleep" };
 // From top to bottom as hypnograms are read; "asleep" stands between, for devices that know no more.
 const ROWS = { 1: 5, 4: 4, 6: 3, 2: 2, 3: 1 };
@@ -7,6 +9,12 @@ export const STAGE_ROWS = 5;
 export const STAGE_SPLITS = [1, 2, 3, 4, 5];
 export const STAGE_NAMES = ["Deep", "Light", "Asleep", "REM", "Awake"];
 const IN_BED = 5;
+
+// The stages of `lines` that no row of the axis names, and that a legend therefore must.
+export function unnamed(lines, strips) {
+  const found = new Set(lines.flatMap(({ line }) => line.value));
+  return Object.keys(STAGES).map(Number).filter((stage) => found.has(stage) && (stage === IN_BED) !== strips);
+}
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -43,9 +51,10 @@ export function bars(chart, lines) {
 export function hypnogram(chart, lines) {
   clipped(chart, (ctx, bbox) => {
     const row = up(chart, 1) - up(chart, 2);
-    for (const { line } of lines) {
+    for (const { line, stroke } of lines) {
       inBed(chart, ctx, bbox, line);
       steps(chart, ctx, line);
+      source(chart, ctx, line, stroke, bbox.top + bbox.height);
       eachStage(chart, line, (stage, left, width) => {
         ctx.fillStyle = colour(`stage-${stage}`);
         ctx.fillRect(left, up(chart, ROWS[stage]) - row * 0.36, width, row * 0.72);
@@ -54,15 +63,17 @@ export function hypnogram(chart, lines) {
   });
 }
 
-// One strip a device, for comparing: stages by colour alone, named in the table.
+// One strip a device, for comparing: stages by colour alone, named in the legend and the table.
 export function strips(chart, lines) {
   clipped(chart, (ctx) => {
     const row = up(chart, 1) - up(chart, 2);
-    lines.forEach(({ line }, place) => {
+    lines.forEach(({ line, stroke }, place) => {
+      const center = up(chart, lines.length - place);
       eachStage(chart, line, (stage, left, width) => {
         ctx.fillStyle = colour(`stage-${stage}`);
-        ctx.fillRect(left, up(chart, lines.length - place) - row * 0.38, width, row * 0.76);
+        ctx.fillRect(left, center - row * 0.38, width, row * 0.72);
       });
+      source(chart, ctx, line, stroke, center + row * 0.38 + SOURCE * uPlot.pxRatio);
     });
   });
 }
@@ -84,6 +95,16 @@ function inBed(chart, ctx, bbox, line) {
   });
 }
 
+// Whole pixels, so that neighbouring rows make one line.
+function source(chart, ctx, line, stroke, bottom) {
+  const height = SOURCE * uPlot.pxRatio;
+  ctx.fillStyle = stroke;
+  line.start.forEach((start, row) => {
+    const [left, right] = [start, line.end[row]].map((at) => Math.round(across(chart, at)));
+    ctx.fillRect(left, Math.round(bottom) - height, Math.max(right - left, 1), height);
+  });
+}
+
 // The fine upright lines that join one stage to the next when nothing lies between them.
 function steps(chart, ctx, line) {
   ctx.strokeStyle = colour("dim");
@@ -99,25 +120,50 @@ function steps(chart, ctx, line) {
   ctx.stroke();
 }
 
+// A conflict is an arrow at its middle under a bar of its length; one that stands for several says how many.
 export function marks(chart, conflicts) {
   if (!conflicts.length) return;
   clipped(chart, (ctx, bbox) => {
-    const size = 5 * uPlot.pxRatio;
     ctx.fillStyle = ctx.strokeStyle = colour("mark");
     ctx.lineWidth = uPlot.pxRatio;
-    for (const { start, end } of conflicts) {
-      const at = across(chart, (start + end) / 2);
-      ctx.globalAlpha = 0.35;
-      ctx.beginPath();
-      ctx.moveTo(at, bbox.top);
-      ctx.lineTo(at, bbox.top + bbox.height);
-      ctx.stroke();
-      ctx.globalAlpha = 1;
-      ctx.beginPath();
-      ctx.moveTo(at - size, bbox.top);
-      ctx.lineTo(at + size, bbox.top);
-      ctx.lineTo(at, bbox.top + size * 1.5);
-      ctx.fill();
-    }
+    conflicts.forEach((conflict) => mark(chart, ctx, bbox, conflict));
+    counts(chart, ctx, bbox, conflicts);
+  });
+}
+
+const middle = (chart, { start, end }) => across(chart, (start + end) / 2);
+
+function mark(chart, ctx, bbox, conflict) {
+  const size = 5 * uPlot.pxRatio;
+  const at = middle(chart, conflict);
+  const left = across(chart, conflict.start);
+  ctx.globalAlpha = 0.35;
+  ctx.beginPath();
+  ctx.moveTo(at, bbox.top);
+  ctx.lineTo(at, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.globalAlpha = 1;
+  ctx.fillRect(left, bbox.top, across(chart, conflict.end) - left, 2 * uPlot.pxRatio);
+  ctx.beginPath();
+  ctx.moveTo(at - size, bbox.top);
+  ctx.lineTo(at + size, bbox.top);
+  ctx.lineTo(at, bbox.top + size * 1.5);
+  ctx.fill();
+}
+
+// Right of the arrow, left of one at the edge; left out where it would cover a neighbour.
+function counts(chart, ctx, bbox, conflicts) {
+  const gap = 7 * uPlot.pxRatio;
+  ctx.font = `600 ${11 * uPlot.pxRatio}px system-ui, sans-serif`;
+  ctx.textBaseline = "top";
+  ctx.textAlign = "left";
+  const arrows = conflicts.map((conflict) => middle(chart, conflict));
+  conflicts.forEach(({ count }, place) => {
+    const text = `${count}×`;
+    const width = ctx.measureText(text).width;
+    const at = arrows[place];
+    const left = at + gap + width > bbox.left + bbox.width ? at - gap - width : at + gap;
+    const covers = arrows.some((other) => other !== at && other > left - gap && other < left + width + gap);
+    if (count > 1 && !covers) ctx.fillText(text, left, bbox.top + 3 * uPlot.pxRatio);
   });
 }

@@ -5,6 +5,7 @@ import * as draw from "./draw.js";
 const HEIGHTS = { line: 190, dots: 150, bars: 130, stages: 150 };
 const AXIS_WIDTH = 86; // the same for all lanes, so that one moment stands in one column
 const LONGEST_NAME = 12;
+const NARROWEST = 240;
 const COLOURS = 6;
 const seen = new Map(); // devices keep their colour while the page is open
 
@@ -93,8 +94,10 @@ function aligned(lines) {
   return { series, bands, data: uPlot.join(tables, tables.map((table) => table.map(() => EXPAND_NULLS))) };
 }
 
+const compared = (lines) => lines.some(({ own }) => own);
+
 function scaleOf(shape, lines, key) {
-  if (shape === "stages") return [0.4, (lines.some(({ own }) => own) ? lines.length : draw.STAGE_ROWS) + 0.6];
+  if (shape === "stages") return [0.3, (compared(lines) ? lines.length : draw.STAGE_ROWS) + 0.6];
   if (shape === "bars") return (chart, low, high) => [0, Math.max(high ?? 0, 100) * 1.12];
   if (key === "scores") return [0, 105];
   return (chart, low, high) => (low === null ? [0, 1] : uPlot.rangeNum(low, high, 0.12, true));
@@ -103,7 +106,7 @@ function scaleOf(shape, lines, key) {
 const shortened = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
 
 function stageAxis(lines) {
-  const strips = lines.some(({ own }) => own);
+  const strips = compared(lines);
   const names = lines.map(({ line }) => shortened(line.label.split(" · ").pop())).reverse();
   return {
     splits: strips ? lines.map((_, place) => place + 1) : draw.STAGE_SPLITS,
@@ -127,33 +130,34 @@ function painted(shape, lines, conflicts) {
   const placed = lines.map((one) => ({ ...one, place: order.indexOf(one.own ? String(one.line.sources) : "settled"), places: order.length }));
   return (chart) => {
     if (shape === "bars") draw.bars(chart, placed);
-    if (shape === "stages") (lines.some(({ own }) => own) ? draw.strips : draw.hypnogram)(chart, lines);
+    if (shape === "stages") (compared(lines) ? draw.strips : draw.hypnogram)(chart, lines);
     draw.marks(chart, conflicts);
   };
 }
 
-const swatch = (fill) => {
+function swatch(kind, fill = "") {
   const box = document.createElement("span");
-  box.className = "swatch";
+  box.className = `swatch ${kind}`;
   box.style.background = fill;
   return box;
-};
+}
+
+function key(list, box, ...said) {
+  const entry = document.createElement("li");
+  entry.append(box, ...said);
+  list.append(entry);
+}
 
 function legend(list, shape, lines, conflicts) {
+  const stages = shape === "stages";
   const outputs = lines.map(({ label, stroke }) => {
-    const entry = document.createElement("li");
     const output = document.createElement("output");
-    entry.append(...(shape === "stages" ? [] : [swatch(stroke)]), label, output);
-    list.append(entry);
+    key(list, swatch(stages ? "line" : "", stroke), label, output);
     return output;
   });
-  if (conflicts.length) {
-    const entry = document.createElement("li");
-    const mark = document.createElement("span");
-    mark.className = "swatch mark";
-    entry.append(mark, "devices disagree");
-    list.append(entry);
-  }
+  const unnamed = stages ? draw.unnamed(lines, compared(lines)) : [];
+  unnamed.forEach((stage) => key(list, swatch("", draw.colour(`stage-${stage}`)), draw.STAGES[stage]));
+  if (conflicts.length) key(list, swatch("mark"), "devices disagree");
   return outputs;
 }
 
@@ -213,7 +217,7 @@ export class LaneChart {
   options(key) {
     const { page } = this;
     return {
-      width: Math.max(this.holder.clientWidth, 300),
+      width: Math.max(this.holder.clientWidth, NARROWEST),
       height: HEIGHTS[this.shape],
       pxAlign: 0,
       padding: [8, 12, 0, 0],
@@ -266,7 +270,7 @@ export class LaneChart {
   }
 
   resize() {
-    this.chart?.setSize({ width: Math.max(this.holder.clientWidth, 300), height: HEIGHTS[this.shape] });
+    this.chart?.setSize({ width: Math.max(this.holder.clientWidth, NARROWEST), height: HEIGHTS[this.shape] });
   }
 
   remove() {

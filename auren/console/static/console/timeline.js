@@ -71,7 +71,7 @@ async function load() {
   asking = new AbortController();
   try {
     const response = await fetch(address(), { signal: asking.signal, headers: { Accept: "application/json" } });
-    if (response.status === 401) return window.location.reload();
+    if (response.status === 401 || response.status === 404) return window.location.reload(); // the page says why
     const body = await response.json();
     if (!response.ok) throw new Error(body.detail);
     answer = body;
@@ -122,8 +122,9 @@ function admitNothing(nothing) {
 function closer(conflict) {
   const around = Math.max(2 * HOUR, conflict.end - conflict.start);
   show(conflict.start - around, conflict.end + around);
-  part("lanes").scrollIntoView({ block: "start" });
-  part("lanes").focus({ preventScroll: true });
+  const lane = part(`lane-${conflict.lane}`);
+  lane.scrollIntoView({ block: "center" });
+  lane.focus({ preventScroll: true });
 }
 
 const ACTIONS = {
@@ -140,7 +141,7 @@ root.addEventListener("click", ({ target }) => {
   if (target.dataset.days) show(view.to - target.dataset.days * DAY, view.to);
 });
 part("lanes").addEventListener("keydown", (event) => {
-  if (event.target !== part("lanes") || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+  if (!event.target.matches(".lane") || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
   event.preventDefault();
   ACTIONS[KEYS[event.key]]();
 });
