@@ -138,7 +138,8 @@ def test_asking_again_for_a_history_that_is_there_changes_nothing(vendors: Runni
 
 def test_a_page_that_failed_is_followed_once_it_works_out(vendors: RunningSandbox, ring: Link) -> None:
     vendors.script_fault("oura", "/v2/usercollection/heartrate", status=500)
-    file_windows(ring, datetime.now(UTC) - timedelta(days=7), datetime.now(UTC), origin="backfill")
+    now = datetime.now(UTC)
+    file_windows(ring, now - timedelta(days=7), now, origin="backfill")
     work()
     [failed] = [page for page in pages() if page.state == "retrying"]
     count = len(pages())
