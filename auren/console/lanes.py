@@ -156,7 +156,13 @@ def _values_json(key: str, alike: list[Conflict], sources: dict[int, Source]) ->
     return {"source": _name(int(key), sources), "low": min(said), "high": max(said)}
 
 
+def _within(label: str) -> str:
+    """A label as it stands within a sentence: "heart rate", but "HRV (RMSSD)"."""
+    first = label.partition(" ")[0]
+    return label if first[1:].lower() != first[1:] else label[:1].lower() + label[1:]
+
+
 def _why(conflict: Conflict, metric: Metric, sources: dict[int, Source]) -> str:
     if conflict.rule == "metric_order" and conflict.winner_id in sources:
-        return f"for {metric.label.lower()} the order is {', '.join(metric.order)}"
+        return f"for {_within(metric.label)} the order is {', '.join(metric.order)}"
     return RULES.get(conflict.rule, conflict.rule)

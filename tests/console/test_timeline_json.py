@@ -168,3 +168,12 @@ def test_two_weeks_of_five_minute_heart_rate_take_few_queries(
 ) -> None:
     with django_assert_max_num_queries(18):
         ask(clinic, patient)
+
+
+def test_a_metrics_name_keeps_its_abbreviation_within_a_sentence(
+    clinic: Client, patient: Patient, ring: Source, watch: Source
+) -> None:
+    said = {ring: 50.0, watch: 84.0}
+    dispute("hrv_rmssd", NOON, NOON + 5 * MINUTES, said, ring, patient_id=patient.pk, rule="metric_order")
+    (conflict,) = ask(clinic, patient).json()["conflicts"]
+    assert conflict["why"].startswith("for HRV (RMSSD) the order is ")
