@@ -42,6 +42,7 @@ class SandboxConfig:
     clock: Callable[[], datetime] = utc_now
     pending_share: float = 0.25
     pending_minutes: float = 40
+    unscorable_share: float = 0.02
     bridge_url: str = ""
     retry_span_seconds: float = 3600
     people: int = 0

@@ -92,7 +92,7 @@ class Sandbox:
         self.config = config
         self.clock = Clock(config.clock)
         self.calls = Calls()
-        self.scoring = Scoring(config.pending_share, config.pending_minutes)
+        self.scoring = Scoring(config.pending_share, config.pending_minutes, config.unscorable_share)
         self.database = open_database(config.state)
         self._first_day = first_day(self.database, self._days_ago())
         self.oura = self._vendor("oura", config.oura, _oura_making())

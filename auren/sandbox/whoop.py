@@ -23,7 +23,6 @@ ScoreState = Literal["SCORED", "PENDING_SCORE", "UNSCORABLE"]
 DEVICE: observed.Device = "whoop"
 SYNC_DELAY = timedelta(minutes=4)
 RECOVERY_AFTER = timedelta(seconds=8)
-UNSCORABLE_SHARE = 0.02
 KILOJOULES_A_KILOCALORIE = 4.184
 NUMBER_SLOTS = 10  # an integer id's kinds: the cycle, the night, the nap, then workouts
 CYCLE_SLOT, NIGHT_SLOT, WORKOUT_SLOT = 0, 1, 3
@@ -43,10 +42,11 @@ ANNOUNCED = ("sleep", "recovery", "workout")
 
 @dataclass(slots=True)
 class Scoring:
-    """How often, and for how long, the newest night waits for its score."""
+    """How often, and for how long, the newest night waits for its score, and how many are never scored."""
 
     pending_share: float = 0.25
     pending_minutes: float = 40
+    unscorable_share: float = 0.02
 
     def waits(self, who: Person, day: date) -> bool:
         return number(who.seed, who.user_id, "pending", day) / 2**64 < self.pending_share
@@ -89,7 +89,7 @@ def created_at(who: Person, sleep: Sleep) -> datetime:
 def score_state(who: Person, day: date, created: datetime, now: datetime, scoring: Scoring) -> ScoreState:
     if scoring.waits(who, day) and now < created + timedelta(minutes=scoring.pending_minutes):
         return "PENDING_SCORE"
-    unscorable = number(who.seed, who.user_id, "unscorable", day) / 2**64 < UNSCORABLE_SHARE
+    unscorable = number(who.seed, who.user_id, "unscorable", day) / 2**64 < scoring.unscorable_share
     return "UNSCORABLE" if unscorable else "SCORED"
 
 
@@ -235,17 +235,18 @@ def strain(load: float) -> float:
 
 
 def workouts(who: Person, day: date, now: datetime, scoring: Scoring) -> Iterator[Document]:
-    del scoring  # workouts are scored at once
     if not observed.wears(who, DEVICE, day):
         return
     for index, bout in enumerate(who.workouts(day)):
         created = bout.end + SYNC_DELAY
         if created <= now:
-            yield _workout(who, day, index, bout, created)
+            unscorable = number(who.seed, who.user_id, "unscorable workout", day) / 2**64 < scoring.unscorable_share
+            yield _workout(who, day, index, bout, scored=not unscorable)
 
 
-def _workout(who: Person, day: date, index: int, bout: Workout, created: datetime) -> Document:
-    unscorable = number(who.seed, who.user_id, "unscorable workout", day) / 2**64 < UNSCORABLE_SHARE
+def _workout(who: Person, day: date, index: int, bout: Workout, *, scored: bool) -> Document:
+    """Scored at once, or never."""
+    created = bout.end + SYNC_DELAY
     document = {
         "id": record_id("workout", who.user_id, day, index),
         "v1_id": integer_id(who.user_id, day, WORKOUT_SLOT + index),
@@ -256,9 +257,9 @@ def _workout(who: Person, day: date, index: int, bout: Workout, created: datetim
         "end": stamp(bout.end),
         "timezone_offset": offset(bout.start, who),
         "sport_name": bout.sport,
-        "score_state": "UNSCORABLE" if unscorable else "SCORED",
+        "score_state": "SCORED" if scored else "UNSCORABLE",
     }
-    return document if unscorable else document | {"score": _workout_score(bout)}
+    return document | {"score": _workout_score(bout)} if scored else document
 
 
 def _workout_score(bout: Workout) -> Document:

@@ -99,7 +99,9 @@ def app_of(vendor: Vendor) -> VendorConfig:
 
 @pytest.fixture(scope="session")
 def running_sandbox() -> Iterator[RunningSandbox]:
-    with run_in_thread(SandboxConfig(oura=app_of("oura"), whoop=app_of("whoop"), pending_share=0)) as sandbox:
+    # Everything is scored, whatever the day and whoever the person.
+    config = SandboxConfig(oura=app_of("oura"), whoop=app_of("whoop"), pending_share=0, unscorable_share=0)
+    with run_in_thread(config) as sandbox:
         yield sandbox
 
 
