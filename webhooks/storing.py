@@ -38,7 +38,7 @@ MAX_REFUSED = 100  # kept on a delivery; the rest is counted in its error
 
 # The lock keeps an operator's retry or ignore from slipping in between the decision and the writing.
 STILL_MINE = """
-SELECT d.id, d.attempts, d.outbox FROM webhooks_delivery d
+SELECT d.id, d.lease_token, d.attempts, d.outbox FROM webhooks_delivery d
 JOIN unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token) USING (id)
 WHERE d.lease_token = held.lease_token AND d.state IN ('received', 'retrying')
 ORDER BY d.id
@@ -221,12 +221,14 @@ class Storer:
 
     async def _still_mine(self, connection: Connection, items: Sequence[Written]) -> list[Written]:
         cursor = await connection.execute(STILL_MINE, [[i.id for i in items], [i.lease_token for i in items]])
-        mine = {id_: (attempts, outbox) for id_, attempts, outbox in await cursor.fetchall()}
+        # By lease, for one worker may have claimed a delivery twice, and hold both results.
+        leases = {(id_, token): (attempts, outbox) for id_, token, attempts, outbox in await cursor.fetchall()}
+        mine = [item for item in items if (item.id, item.lease_token) in leases]
         metrics.LEASES_LOST.inc(len(items) - len(mine))
-        for item in (item for item in items if item.id in mine):
-            item.outcome.delivery.attempts, outbox = mine[item.id]
+        for item in mine:
+            item.outcome.delivery.attempts, outbox = leases[item.id, item.lease_token]
             item.unsent = events.decode(outbox).messages if outbox else []
-        return [item for item in items if item.id in mine]
+        return mine
 
     def _samples(self, items: Iterable[Written]) -> list[Incoming]:
         return [

@@ -219,6 +219,17 @@ def test_one_lost_lease_in_a_batch_costs_the_others_nothing(vendors: RunningSand
     assert (again(lost).state, again(kept).state, values()) == ("received", "stored", [70])
 
 
+def test_one_delivery_that_a_worker_has_claimed_twice_counts_once(vendors: RunningSandbox) -> None:
+    patient()
+    first, second = push(heart_rate(60)), push(heart_rate(61, NOON + timedelta(minutes=1)))
+    early = take(limit=1)
+    run_out()
+    assert finish_late(early + take()) == {first.pk, second.pk}
+    assert [again(each).sequence for each in (first, second)] == [1, 2]
+    assert tries(first) == [("store", "stored")]
+    assert values() == [60, 61]
+
+
 def test_what_support_has_decided_meanwhile_stands(vendors: RunningSandbox) -> None:
     patient()
     delivery = push(heart_rate(60))
