@@ -9,6 +9,7 @@ import pytest
 from auren.embedded.output import LOUD_LINES, Output, Terminal
 from auren.embedded.supervisor import LONGEST_PAUSE_SECONDS, STEADY_SECONDS, Pause, describe_end
 from tests.embedded.conftest import Running, Watched
+from tests.webhooks.living import until
 
 # A supervisor with two children: one answers SIGTERM, one has a child of its own and heeds nothing but SIGKILL.
 FAMILY = """
@@ -88,6 +89,7 @@ def test_what_a_dead_child_had_started_ends_with_it(var: Path) -> None:
 def test_a_signal_stops_everybody_and_a_second_one_does_not_wait(var: Path, number: signal.Signals) -> None:
     with family(var) as running:
         running.until("stubborn is here")
+        running.until("pids written")
         children = Watched(everybody(running))
         meek = Watched([int((var / "pids" / "meek").read_text())])
         running.process.send_signal(number)
@@ -123,7 +125,7 @@ def test_the_file_has_everything_and_the_terminal_only_what_went_wrong(var: Path
         running.until("WARNING stubborn is here")
         running.until("pids written")
         assert "meek is here" not in running.said
-        assert (var / "log" / "meek.log").read_text() == "meek is here\n"
+        until(lambda: (var / "log" / "meek.log").read_text() == "meek is here\n")
 
 
 def test_pauses_double_up_to_a_limit_and_start_over_after_a_steady_while() -> None:
