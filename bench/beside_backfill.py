@@ -34,7 +34,7 @@ SELECT count(*) FROM webhooks_delivery
 WHERE origin = 'backfill' AND state IN ('received', 'retrying') AND pending_asks = 0
 """
 STORED = """
-SELECT count(*), count(*) FILTER (WHERE stored_at IS NULL),
+SELECT count(*), count(*) FILTER (WHERE state IN ('received', 'retrying') AND pending_asks = 0),
        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM stored_at - received_at) * 1000)
 FROM webhooks_delivery WHERE origin = 'webhook' AND vendor = 'whoop' AND id > %s
 """
