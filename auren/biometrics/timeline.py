@@ -15,6 +15,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
 from auren.biometrics.models import Conflict, Source
@@ -139,6 +140,31 @@ def last_sample_at(patient_ids: Sequence[int], metrics: Iterable[Metric]) -> dic
 def last_sample_ever(patient_id: int, metrics: Iterable[Metric]) -> datetime | None:
     """As `last_sample_at`, without its bound: it opens every partition, so it is for one patient at a time."""
     return _newest([patient_id], metrics, datetime.min.replace(tzinfo=UTC)).get(patient_id)
+
+
+def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetime]]:
+    """What `read` would draw of `metric`, before it is reduced: source, start and end of each sample that counts.
+
+    Of a cumulative metric: the quarters of an hour in which a source counts, and the days for which its total does.
+    """
+    if metric.cumulative:
+        found = _parameters(window, metric, *window.whole_days())
+        return _fetch(_COUNTED, found | {"every": False})
+    statement = _WINNERS[_kind_of_bucket(metric)] + _WINNING
+    found = _parameters(window, metric, window.start_at, window.end_at)
+    return _fetch(statement, found | {"stages": metric.adds == "state"})
+
+
+def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
+    """The conflicts that decide `metric` and touch the window, by start."""
+    found = Conflict.objects.filter(
+        patient_id=window.patient_id,
+        metric__in=_disputed_as(metric),
+        start_at__gte=window.start_at - LOOK_BACK,
+        start_at__lt=window.end_at,
+        end_at__gt=window.start_at,
+    )
+    return found.order_by("start_at", "daily")
 
 
 def _series(window: Window, metric: Metric) -> Series:
@@ -317,7 +343,7 @@ _BUCKETS = {
 
 # The winner of a bucket: the conflict's, where there is one, else the preferred kind of device, else the lower id.
 # Of stages, a source that tells light from deep goes before one that only knows "asleep".
-_SETTLED_FORM = (
+_WINNER_FORM = (
     "WITH"
     + _SAMPLE
     + """,
@@ -331,7 +357,9 @@ _SETTLED_FORM = (
         SELECT DISTINCT ON (spoken.bucket) spoken.bucket, spoken.source_id
         FROM spoken JOIN device USING (source_id) LEFT JOIN dispute ON {disputed}
         ORDER BY spoken.bucket, (dispute.winner_id = spoken.source_id) DESC NULLS LAST, staged DESC, rank, source_id
-    ),
+    )"""
+)
+_DRAWN = """,
     drawn AS (
         SELECT b.source_id, b.value, b.start_at, b.end_at,
                count(*) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
@@ -356,15 +384,19 @@ _SETTLED_FORM = (
     ) reduced
     ORDER BY start_at, source_id, ending
     """
-)
-_SETTLED = {
-    kind: _SETTLED_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
+_WINNING = """
+    SELECT b.source_id, b.start_at, b.end_at
+    FROM bucketed b JOIN winner w ON w.bucket = b.bucket AND w.source_id = b.source_id
+    """
+_WINNERS = {
+    kind: _WINNER_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
 }
+_SETTLED = {kind: form + _DRAWN for kind, form in _WINNERS.items()}
 
 # Sums by local day. A value is spread evenly over the quarters of an hour it spans; in each quarter one source
 # counts; a vendor's total from local midnight to midnight competes with what the quarters add up to.
 # With `every`, sources do not compete: each one's own sum or total stands.
-_BARS = (
+_DAYS = (
     "WITH"
     + _SAMPLE
     + """,
@@ -401,16 +433,30 @@ _BARS = (
         SELECT day, value, rank, ARRAY[source_id], true FROM dated WHERE whole AND start_at >= %(start)s
     ),
     bar AS (
-        SELECT DISTINCT ON (day, CASE WHEN %(every)s THEN sources END) day, value, sources
+        SELECT DISTINCT ON (day, CASE WHEN %(every)s THEN sources END) day, value, sources, total
         FROM candidate
         LEFT JOIN dispute ON dispute.end_at > dispute.start_at + interval '15 minutes'
             AND (dispute.start_at AT TIME ZONE %(zone)s)::date = day
         ORDER BY day, CASE WHEN %(every)s THEN sources END,
                  (dispute.winner_id = ANY(sources)) DESC NULLS LAST, rank, total DESC, sources
-    )
+    )"""
+)
+_BARS = (
+    _DAYS
+    + """
     SELECT sources, extract(epoch FROM day::timestamp AT TIME ZONE %(zone)s)::float8,
            extract(epoch FROM (day + 1)::timestamp AT TIME ZONE %(zone)s)::float8, value, value, value
     FROM bar ORDER BY day, sources
+    """
+)
+_COUNTED = (
+    _DAYS
+    + """
+    SELECT counted.source_id, slot, slot + interval '15 minutes'
+    FROM counted JOIN bar ON bar.day = (slot AT TIME ZONE %(zone)s)::date AND NOT bar.total
+    UNION ALL
+    SELECT sources[1], day::timestamp AT TIME ZONE %(zone)s, (day + 1)::timestamp AT TIME ZONE %(zone)s
+    FROM bar WHERE total
     """
 )
 
