@@ -73,6 +73,12 @@ WHOOP_TOKEN_URL = env.text("WHOOP_TOKEN_URL", "https://api.prod.whoop.com/oauth/
 WHOOP_REVOKE_URL = env.text("WHOOP_REVOKE_URL", "https://api.prod.whoop.com/developer/v2/user/access")
 WHOOP_RATE_LIMIT = env.text("WHOOP_RATE_LIMIT", "100/60,10000/86400")
 
+# Exports.
+EXPORT_HOURS = env.number("EXPORT_HOURS", 24, low=0.01)
+EXPORT_LEASE = env.number("EXPORT_LEASE", 30, low=1)
+MAX_EXPORT_BYTES = env.whole("MAX_EXPORT_BYTES", 512 * 1024 * 1024, low=1024)
+SHORT_EXPORT_SAMPLES = env.whole("SHORT_EXPORT_SAMPLES", 5_000)
+
 # Metrics.
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 METRICS_PORT = env.whole("METRICS_PORT", 0)

@@ -4,6 +4,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from auren.console import views
+from auren.console.exports import views as exports
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
@@ -12,4 +13,8 @@ urlpatterns = [
     path("sign-out/", LogoutView.as_view(), name="logout"),
     path("patients/<int:pk>/", views.patient, name="patient"),
     path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
+    path("patients/<int:pk>/export/", exports.ask_for_one, name="ask_for_export"),
+    path("exports/<int:pk>/", exports.progress, name="export"),
+    path("exports/<int:pk>/content", exports.content, name="export_content"),
+    path("exports/<int:pk>/cancel", exports.cancel, name="cancel_export"),
 ]
