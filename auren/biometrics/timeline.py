@@ -143,14 +143,16 @@ def last_sample_ever(patient_id: int, metrics: Iterable[Metric]) -> datetime | N
 
 
 def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetime]]:
-    """What `read` would draw of `metric`, before it is reduced: source, start and end of each sample that counts.
+    """What `read` would draw of `metric`: source, start and end of each sample that counts.
 
-    Of a cumulative metric: the quarters of an hour in which a source counts, and the days for which its total does.
+    Of a metric compared over seconds: source, start and end of each bucket in which it counts. Of a cumulative one
+    those are quarters of an hour, and the days for which a source's total counts.
     """
     if metric.cumulative:
         found = _parameters(window, metric, *window.whole_days())
         return _fetch(_COUNTED, found | {"every": False})
-    statement = _WINNERS[_kind_of_bucket(metric)] + _WINNING
+    kind = _kind_of_bucket(metric)
+    statement = _WINNERS[kind] + (_WINNING_BUCKETS if kind == "seconds" else _WINNING)
     found = _parameters(window, metric, window.start_at, window.end_at)
     return _fetch(statement, found | {"stages": metric.adds == "state"})
 
@@ -387,6 +389,9 @@ _DRAWN = """,
 _WINNING = """
     SELECT b.source_id, b.start_at, b.end_at
     FROM bucketed b JOIN winner w ON w.bucket = b.bucket AND w.source_id = b.source_id
+    """
+_WINNING_BUCKETS = """
+    SELECT source_id, bucket, bucket + make_interval(secs => %(bucket)s) FROM winner
     """
 _WINNERS = {
     kind: _WINNER_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
