@@ -1,0 +1,121 @@
+"""What a caller may ask with: parameters and bodies, read strictly, so that a misspelt one is told and not ignored."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from django.http import QueryDict
+from rest_framework import serializers
+from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.request import Request
+
+from auren.console.api.problems import Problem
+
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+LARGEST_ID = 2**63 - 1
+LARGEST_BODY = 64 * 1024
+DEFAULT_LIMIT, LARGEST_LIMIT = 100, 1_000
+
+
+class Instant(serializers.CharField):
+    """A moment with its zone, from 2000 to 2100, as a UTC datetime. A moment without a zone could be 26 hours off."""
+
+    def to_internal_value(self, data: Any) -> datetime:  # type: ignore[override]
+        try:
+            at = datetime.fromisoformat(super().to_internal_value(data))
+        except ValueError:
+            raise serializers.ValidationError("Not a time such as 2026-11-13T03:00:00Z.") from None
+        if at.tzinfo is None:
+            raise serializers.ValidationError("No time zone: end it with Z, or with an offset such as %2B01:00.")
+        if not EARLIEST <= at <= LATEST:
+            raise serializers.ValidationError("Must lie between the years 2000 and 2100.")
+        return at.astimezone(UTC)
+
+
+class Number(serializers.IntegerField):
+    """The number of a row."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"min_value": 1, "max_value": LARGEST_ID} | options))
+
+
+class Query(serializers.Serializer[Any]):
+    """The parameters of one address. A name it does not know, or one given twice, is refused."""
+
+    @classmethod
+    def of(cls, request: Request) -> dict[str, Any]:
+        """What was asked, defaults filled in. Raises `Problem`."""
+        given = request.query_params
+        query = cls(data=given)
+        errors = [*cls._strangers(query, given), *_named(query)]
+        if errors:
+            raise Problem("bad-query", "; ".join(f"`{name}`: {what}" for name, what in errors), errors)
+        return dict(query.validated_data)
+
+    @classmethod
+    def _strangers(cls, query: "Query", given: QueryDict) -> list[tuple[str, str]]:
+        known = query.fields
+        errors = []
+        for name, values in given.lists():
+            if name not in known:
+                errors.append((name, f"No such parameter. There are: {', '.join(known) or 'none'}."))
+            elif len(values) > 1 and not isinstance(known[name], serializers.ListField):
+                errors.append((name, "Given more than once."))
+        return errors
+
+
+class Listed(Query):
+    """What every list can be asked with."""
+
+    limit = serializers.IntegerField(
+        min_value=1, max_value=LARGEST_LIMIT, default=DEFAULT_LIMIT, help_text="How many at most."
+    )
+    cursor = serializers.CharField(
+        max_length=2_000, default="", help_text="Where to go on: what `next_cursor` of the page before said."
+    )
+
+
+class Body(serializers.Serializer[Any]):
+    """A JSON object. A name it does not know is refused."""
+
+    @classmethod
+    def of(cls, request: Request) -> dict[str, Any]:
+        """What was sent, defaults filled in. Raises `Problem`."""
+        given = request.data
+        if not isinstance(given, Mapping):
+            raise Problem("bad-body", "The body must be a JSON object.")
+        body = cls(data=given)
+        strangers = [(str(name), f"No such field. There are: {', '.join(body.fields)}.") for name in given]
+        errors = [error for error in strangers if error[0] not in body.fields] + _named(body)
+        if errors:
+            raise Problem("bad-body", "; ".join(f"`{name}`: {what}" for name, what in errors), errors)
+        return dict(body.validated_data)
+
+
+def _named(asked: serializers.Serializer[Any]) -> list[tuple[str, str]]:
+    if asked.is_valid():
+        return []
+    return [(str(name), " ".join(_flat(what))) for name, what in asked.errors.items()]
+
+
+def _flat(what: Any) -> list[str]:
+    if isinstance(what, Mapping):
+        what = list(what.values())
+    return [text for part in what for text in _flat(part)] if isinstance(what, list) else [str(what)]
+
+
+class StrictJSON(JSONParser):
+    """JSON as RFC 8259 has it, up to 64 KiB: no NaN, no lone surrogates, nothing too deep to read."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
+        body = stream.read(LARGEST_BODY + 1)
+        if len(body) > LARGEST_BODY:
+            raise Problem("too-large", f"The body is over {LARGEST_BODY} bytes.")
+        try:
+            return msgspec.json.decode(body)
+        except (ValueError, RecursionError) as error:
+            raise Problem("bad-body", f"The body is not JSON: {error}.") from None
+
+
+__all__ = ["BaseParser", "Body", "Instant", "Listed", "Number", "Query", "StrictJSON"]
