@@ -1,14 +1,16 @@
 """Who may see what. Whoever may not see a thing is told exactly what they would be told of nothing: 404."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 
 from auren.console.views import patients_of
 from devices.models import Patient
+
+RowT = TypeVar("RowT", bound=Model)
 
 SEE_PATIENTS = "devices.view_patient"
 
@@ -26,6 +28,11 @@ def holds(right: str) -> type[IsAuthenticated]:
 def user_of(request: Request) -> User:
     assert not isinstance(request.user, AnonymousUser), "every view that asks wants somebody signed in"
     return request.user
+
+
+def seen(rows: QuerySet[RowT], user: User, right: str, patient: str = "patient_id") -> QuerySet[RowT]:
+    """`rows` of all patients for whoever holds `right`; else of the clinician's own. `patient` is the column."""
+    return rows if user.has_perm(right) else rows.filter(**{f"{patient}__in": patients_of(user).values("pk")})
 
 
 def patients_seen(user: User, right: str = SEE_PATIENTS) -> QuerySet[Patient]:

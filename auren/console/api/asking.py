@@ -1,15 +1,16 @@
 """What a caller may ask with: parameters and bodies, read strictly, so that a misspelt one is told and not ignored."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.http import QueryDict
 from rest_framework import serializers
-from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
+from auren.biometrics.metrics import BY_NAME, METRICS, Metric
 from auren.console.api.problems import Problem
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -41,7 +42,13 @@ class Number(serializers.IntegerField):
 
 
 class Query(serializers.Serializer[Any]):
-    """The parameters of one address. A name it does not know, or one given twice, is refused."""
+    """The parameters of one address. A name it does not know, or one given twice, is refused.
+
+    What Python keeps to itself is written with `_` behind it: `from_` is the parameter `from`.
+    """
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {name.rstrip("_"): field for name, field in super().get_fields().items()}
 
     @classmethod
     def of(cls, request: Request) -> dict[str, Any]:
@@ -74,6 +81,31 @@ class Listed(Query):
     cursor = serializers.CharField(
         max_length=2_000, default="", help_text="Where to go on: what `next_cursor` of the page before said."
     )
+
+
+class MetricNames(serializers.ListField):
+    """Metrics by name, each once: the parameter is repeated for several."""
+
+    child = serializers.ChoiceField(choices=[metric.name for metric in METRICS])
+
+    def to_internal_value(self, data: Any) -> list[Metric]:
+        return [BY_NAME[name] for name in dict.fromkeys(super().to_internal_value(data))]
+
+
+class Ranged(serializers.Serializer[Any]):
+    """`from` (included) to `to` (not)."""
+
+    from_ = Instant(help_text="The beginning, included, with its zone.")
+    to = Instant(help_text="The end, not included, with its zone.")
+
+
+def within(asked: Mapping[str, Any], days: int) -> None:
+    """Raises `Problem` unless `from` is before `to` and no more than `days` before."""
+    length = asked["to"] - asked["from"]
+    if length <= timedelta(0):
+        raise Problem("bad-query", "`from` must be before `to`.", [("from", "not before `to`")])
+    if length > timedelta(days=days):
+        raise Problem("bad-query", f"`from` to `to` must be {days} days or less.", [("from", "too long before `to`")])
 
 
 class Body(serializers.Serializer[Any]):
@@ -116,6 +148,3 @@ class StrictJSON(JSONParser):
             return msgspec.json.decode(body)
         except (ValueError, RecursionError) as error:
             raise Problem("bad-body", f"The body is not JSON: {error}.") from None
-
-
-__all__ = ["BaseParser", "Body", "Instant", "Listed", "Number", "Query", "StrictJSON"]
