@@ -1,11 +1,13 @@
 """What a caller may ask with: parameters and bodies, read strictly, so that a misspelt one is told and not ignored."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.http import QueryDict
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
@@ -14,17 +16,24 @@ from auren.biometrics.metrics import BY_NAME, METRICS, Metric
 from auren.console.api.problems import Problem
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+# What `SHAPE` and the years allow, for the schema.
+PATTERN = (
+    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?")
 LARGEST_ID = 2**63 - 1
 LARGEST_BODY = 64 * 1024
 DEFAULT_LIMIT, LARGEST_LIMIT = 100, 1_000
 
 
+@extend_schema_field({"type": "string", "format": "date-time", "pattern": PATTERN})
 class Instant(serializers.CharField):
     """A moment with its zone, from 2000 to 2100, as a UTC datetime. A moment without a zone could be 26 hours off."""
 
     def to_internal_value(self, data: Any) -> datetime:  # type: ignore[override]
+        text = super().to_internal_value(data)
         try:
-            at = datetime.fromisoformat(super().to_internal_value(data))
+            at = datetime.fromisoformat(text if SHAPE.fullmatch(text) else "")  # which alone takes much more, even NUL
         except ValueError:
             raise serializers.ValidationError("Not a time such as 2026-11-13T03:00:00Z.") from None
         if at.tzinfo is None:
@@ -103,9 +112,9 @@ def within(asked: Mapping[str, Any], days: int) -> None:
     """Raises `Problem` unless `from` is before `to` and no more than `days` before."""
     length = asked["to"] - asked["from"]
     if length <= timedelta(0):
-        raise Problem("bad-query", "`from` must be before `to`.", [("from", "not before `to`")])
+        raise Problem("bad-range", "`from` must be before `to`.", [("from", "not before `to`")])
     if length > timedelta(days=days):
-        raise Problem("bad-query", f"`from` to `to` must be {days} days or less.", [("from", "too long before `to`")])
+        raise Problem("bad-range", f"`from` to `to` must be {days} days or less.", [("from", "too long before `to`")])
 
 
 class Body(serializers.Serializer[Any]):

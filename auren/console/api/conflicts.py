@@ -14,7 +14,7 @@ from auren.biometrics.models import Conflict as ConflictRow
 from auren.console.api import etags
 from auren.console.api.access import seen, user_of
 from auren.console.api.asking import Instant, Listed, MetricNames, Number, Query
-from auren.console.api.lists import ListView
+from auren.console.api.lists import ListView, page_of
 from auren.console.api.views import ApiView
 
 SEE_CONFLICTS = "biometrics.view_conflict"
@@ -53,7 +53,33 @@ def conflicts_seen(request: Request) -> QuerySet[ConflictRow]:
     return seen(ConflictRow.objects.all(), user_of(request), SEE_CONFLICTS)
 
 
+EXAMPLE = {
+    "id": 311,
+    "patient_id": 7,
+    "metric": "sleep_duration",
+    "unit": "s",
+    "start_at": "2026-11-23T22:41:00Z",
+    "end_at": "2026-11-24T06:32:00Z",
+    "daily": False,
+    "values": {"11": 25200.0, "14": 21600.0},
+    "winner_id": 11,
+    "rule": "metric_order",
+    "state": "settled",
+    "resolved_by": "",
+    "note": "",
+    "updated_at": "2026-11-24T06:58:03.412907Z",
+}
+
+
 class Conflicts(ListView):
+    """Newest first. `values` is what each source says, by its number, in `unit`; `winner_id` is the source that counts.
+
+    `settled` by a rule, `overridden` by a person, `open` when only recency decided and a person should look.
+    """
+
+    operation = "list_conflicts"
+    summary = "Conflicts: where two devices of a patient disagree"
+    example = page_of(EXAMPLE)
     query = ConflictsAsked
     shown = Conflict
     order = ("-id",)
@@ -73,6 +99,12 @@ def _overlapping(asked: Mapping[str, Any]) -> Q:
 
 
 class OneConflict(ApiView):
+    operation = "get_conflict"
+    summary = "One conflict"
+    example = EXAMPLE
+    shown = Conflict
+    validated = "read"
+
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
         content = Conflict(get_object_or_404(conflicts_seen(request), pk=pk)).data

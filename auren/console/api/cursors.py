@@ -50,10 +50,10 @@ def start(asked: Mapping[str, Any], request: Request) -> list[Any] | None:
     """The sort values behind which the page begins; None for the first page. Raises `Problem`."""
     if not asked["cursor"]:
         return None
-    scope, *values = _opened(asked["cursor"])
-    if scope != _scope(request):
+    values = _opened(asked["cursor"])
+    if values[:1] != [_scope(request)]:
         _refuse()
-    return values
+    return values[1:]
 
 
 def behind(order: Sequence[str], values: Sequence[Any]) -> Q:

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from auren.console.api.access import holds, user_of
 from auren.console.api.asking import Body, Instant, Listed, Number, Query
-from auren.console.api.lists import ListView
+from auren.console.api.lists import ListView, page_of
 from auren.console.api.problems import Problem
 from auren.console.api.views import ApiView
 from devices.models import Link
@@ -76,7 +76,45 @@ class DeliveriesAsked(Listed):
     to = Instant(required=False, help_text="Received before this time.")
 
 
+EXAMPLE = {
+    "id": 48151,
+    "vendor": "oura",
+    "origin": "webhook",
+    "event_type": "sleep.update",
+    "vendor_user_id": "user_7",
+    "object_id": "8f9a5221-639e-4a85-81cb-4065ef23f979",
+    "event_time": "2026-11-24T06:57:59Z",
+    "link_id": 11,
+    "patient_id": 7,
+    "state": "dead",
+    "received_at": "2026-11-24T06:58:03.120154Z",
+    "stored_at": None,
+    "published_at": None,
+    "next_attempt_at": None,
+    "attempts": 1,
+    "failures": 1,
+    "sample_count": 0,
+    "ignored_count": 0,
+    "error": "oura answered 403",
+    "error_class": "http_403",
+}
+TRY = {
+    "number": 1,
+    "stage": "fetch",
+    "started_at": "2026-11-24T06:58:03.180912Z",
+    "duration_ms": 212,
+    "outcome": "dead",
+    "error_class": "http_403",
+    "message": "oura answered 403",
+}
+
+
 class Deliveries(ListView):
+    """Newest first. For support and admins."""
+
+    operation = "list_deliveries"
+    summary = "Deliveries: what came in, and what became of it"
+    example = page_of(EXAMPLE)
     permission_classes = (SEE_DELIVERIES,)
     query = DeliveriesAsked
     shown = Delivery
@@ -103,6 +141,10 @@ def _one(pk: int) -> DeliveryRow:
 
 
 class OneDelivery(ApiView):
+    operation = "get_delivery"
+    summary = "One delivery, with every try at it"
+    example = {**EXAMPLE, "tries": [TRY]}
+    shown = DeliveryWithAttempts
     permission_classes = (SEE_DELIVERIES,)
 
     def get(self, request: Request, pk: int) -> Response:
@@ -111,6 +153,12 @@ class OneDelivery(ApiView):
 
 
 class DeliveryPayload(ApiView):
+    """Health data, and so a right of its own (`webhooks.view_payload`). Null where it is no longer kept."""
+
+    operation = "get_delivery_payload"
+    summary = "What a delivery carried"
+    example = {"body": '{"event_type":"update","data_type":"sleep"}', "document": None, "refused": None}
+    shown = Payload
     permission_classes = (SEE_DELIVERIES, holds("webhooks.view_payload"))
 
     def get(self, request: Request, pk: int) -> Response:
@@ -119,6 +167,16 @@ class DeliveryPayload(ApiView):
 
 
 class Retry(ApiView):
+    """One more try, under the same number. 409 for what a worker has at this moment, what people did, and what cannot
+    do without its body after that is gone.
+    """
+
+    operation = "retry_delivery"
+    summary = "Send a delivery through once more"
+    example = {**EXAMPLE, "state": "received", "error": "tried again by sam", "tries": [TRY]}
+    shown = DeliveryWithAttempts
+    status = 202
+    tells = ("not-possible",)
     permission_classes = (SEE_DELIVERIES, holds("webhooks.retry_delivery"))
 
     def post(self, request: Request, pk: int) -> Response:
@@ -133,6 +191,14 @@ class Reason(Body):
 
 
 class Ignore(ApiView):
+    """Nothing more is tried. A retry brings it back."""
+
+    operation = "ignore_delivery"
+    summary = "Give up on a delivery, with a reason"
+    example = {**EXAMPLE, "state": "ignored", "error": "ignored by sam on 2026-11-24: a test account", "tries": [TRY]}
+    body = Reason
+    shown = DeliveryWithAttempts
+    tells = ("not-possible",)
     permission_classes = (SEE_DELIVERIES, holds("webhooks.ignore_delivery"))
 
     def post(self, request: Request, pk: int) -> Response:

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from auren.console.api.access import seen, user_of
 from auren.console.api.asking import Listed, Number, Query
-from auren.console.api.lists import ListView
+from auren.console.api.lists import ListView, page_of
 from auren.console.api.views import ApiView
 from devices.models import Link as LinkRow
 
@@ -39,7 +39,27 @@ def links_seen(request: Request) -> QuerySet[LinkRow]:
     return seen(LinkRow.objects.all(), user_of(request), SEE_LINKS)
 
 
+EXAMPLE = {
+    "id": 11,
+    "patient_id": 7,
+    "vendor": "oura",
+    "vendor_user_id": "8f9a5221-639e-4a85-81cb-4065ef23f979",
+    "status": "active",
+    "status_since": "2026-11-01T09:31:12Z",
+    "scopes": "daily heartrate workout",
+    "connected_at": "2026-11-01T09:31:12Z",
+    "paused_at": None,
+    "last_delivery_at": "2026-11-24T06:58:03.120154Z",
+    "last_synced_at": "2026-11-24T07:00:00Z",
+}
+
+
 class Links(ListView):
+    """`stale` is quiet or failing but still tried, `expired` needs the patient to reconnect."""
+
+    operation = "list_links"
+    summary = "Links: patients' accounts at vendors"
+    example = page_of(EXAMPLE)
     query = LinksAsked
     shown = Link
 
@@ -49,6 +69,11 @@ class Links(ListView):
 
 
 class OneLink(ApiView):
+    operation = "get_link"
+    summary = "One link"
+    example = EXAMPLE
+    shown = Link
+
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
         return Response(Link(get_object_or_404(links_seen(request), pk=pk)).data)

@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from auren.console.api import cursors
-from auren.console.api.asking import Listed
+from auren.console.api.asking import Listed, Query
 from auren.console.api.views import ApiView
 
 
-def paged(page: cursors.Page, shown: type[serializers.Serializer[Any]], request: Request) -> Response:
+def paged(page: cursors.Page, shown: type[serializers.BaseSerializer[Any]], request: Request) -> Response:
     return Response(
         {
             "results": shown(page.rows, many=True).data,
@@ -23,11 +23,17 @@ def paged(page: cursors.Page, shown: type[serializers.Serializer[Any]], request:
     )
 
 
+def page_of(*examples: Any) -> dict[str, Any]:
+    """The last page of a list, as an example."""
+    return {"results": list(examples), "next": None, "next_cursor": None}
+
+
 class ListView(ApiView):
     """`order` is unique as a whole. `found` applies what `query` asked for to what the caller may see."""
 
-    query: ClassVar[type[Listed]] = Listed
-    shown: ClassVar[type[serializers.Serializer[Any]]]
+    query: ClassVar[type[Query]] = Listed
+    shown: ClassVar[type[serializers.BaseSerializer[Any]]]
+    listed = True
     order: ClassVar[tuple[str, ...]] = ("id",)
 
     def get(self, request: Request) -> Response:

@@ -23,7 +23,31 @@ class Metric(serializers.Serializer[Any]):
     high = serializers.FloatField()
 
 
+EXAMPLE = {
+    "name": "heart_rate",
+    "label": "Heart rate",
+    "unit": "/min",
+    "loinc": "8867-4",
+    "code": "8867-4",
+    "kind": "point",
+    "adds": "mean",
+    "low": 20.0,
+    "high": 300.0,
+}
+
+
+class Catalogue(serializers.Serializer[Any]):
+    results = Metric(many=True)
+
+
 class Metrics(ApiView):
+    """Units are UCUM. `code` is LOINC's where there is one (`loinc`), else ours. New metrics may come at any time."""
+
+    operation = "list_metrics"
+    summary = "The metric catalogue"
+    example = {"results": [EXAMPLE]}
+    shown = Catalogue
+
     def get(self, request: Request) -> Response:
         Query.of(request)
         return Response({"results": Metric(METRICS, many=True).data})

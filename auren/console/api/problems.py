@@ -20,6 +20,7 @@ AWAY_SECONDS = 5  # until a caller may ask again after PostgreSQL was away
 # Each slug: the status it comes with, and its title.
 PROBLEMS: dict[str, tuple[int, str]] = {
     "bad-query": (400, "The address cannot be understood"),
+    "bad-range": (400, "The range cannot be answered"),
     "bad-cursor": (400, "The cursor is not one of this list"),
     "bad-body": (400, "The body cannot be understood"),
     "bad-request": (400, "The request cannot be understood"),

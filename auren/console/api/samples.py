@@ -16,7 +16,7 @@ from auren.biometrics.models import Timeline
 from auren.console.api import cursors, etags
 from auren.console.api.access import patients_seen, user_of
 from auren.console.api.asking import Listed, MetricNames, Number, Ranged, within
-from auren.console.api.lists import paged
+from auren.console.api.lists import page_of, paged
 from auren.console.api.views import CostlyView
 
 SEE_SAMPLES = "biometrics.view_sample"
@@ -52,9 +52,38 @@ class SamplesAsked(Listed, Ranged):
     source_id = Number(required=False, help_text="From this source alone.")
 
 
-class Samples(CostlyView):
-    """Walked along the table's key, one metric after the other: each statement reads one bounded stretch of it."""
+EXAMPLE = {
+    "metric": "sleep_duration",
+    "start_at": "2026-11-23T22:41:00Z",
+    "end_at": "2026-11-24T06:32:00Z",
+    "value": 25200.0,
+    "unit": "s",
+    "utc_offset_minutes": 60,
+    "record": "8f9a5221-639e-4a85-81cb-4065ef23f979",
+    "source": "Oura ring",
+    "source_id": 11,
+    "revised_at": "2026-11-24T06:58:03.412907Z",
+    "delivery_id": 48151,
+}
 
+
+class Samples(CostlyView):
+    """Of every source, also of one that lost a conflict; the timeline has what counts.
+
+    In the order of the catalogue's metrics, then of `start_at`: to be walked page by page. `from` to `to` is a year
+    (366 days) at most.
+    """
+
+    operation = "list_samples"
+    summary = "A patient's samples, as they are stored"
+    example = page_of(EXAMPLE)
+    query = SamplesAsked
+    shown = Sample
+    listed = True
+    tells = ("bad-range",)
+    validated = "read"
+
+    # Along the table's key, one metric after the other: each statement reads one bounded stretch of it.
     def get(self, request: Request) -> Response:
         asked = SamplesAsked.of(request)
         within(asked, MOST_DAYS)

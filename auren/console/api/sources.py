@@ -13,7 +13,7 @@ from auren.biometrics.models import Source as SourceRow
 from auren.console.api.access import seen, user_of
 from auren.console.api.asking import Listed, Number, Query
 from auren.console.api.links import SEE_LINKS
-from auren.console.api.lists import ListView
+from auren.console.api.lists import ListView, page_of
 from auren.console.api.views import ApiView
 from devices.models import Link
 
@@ -43,7 +43,23 @@ def sources_seen(request: Request) -> QuerySet[SourceRow]:
     return seen(known.filter(patient_id__isnull=False), user_of(request), SEE_LINKS)
 
 
+EXAMPLE = {
+    "id": 11,
+    "patient_id": 7,
+    "link_id": 11,
+    "vendor": "oura",
+    "name": "Oura ring",
+    "kind": "ring",
+    "created_at": "2026-11-01T09:33:40Z",
+}
+
+
 class Sources(ListView):
+    """The watch and the phone under one HealthKit link are two sources."""
+
+    operation = "list_sources"
+    summary = "Sources: devices that samples come from"
+    example = page_of(EXAMPLE)
     query = SourcesAsked
     shown = Source
 
@@ -55,6 +71,11 @@ class Sources(ListView):
 
 
 class OneSource(ApiView):
+    operation = "get_source"
+    summary = "One source"
+    example = EXAMPLE
+    shown = Source
+
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
         return Response(Source(get_object_or_404(sources_seen(request), pk=pk)).data)

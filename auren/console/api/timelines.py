@@ -89,7 +89,51 @@ class TimelineAsked(Query):
     )
 
 
+EXAMPLE = {
+    "patient_id": 7,
+    "from": "2026-11-23T00:00:00Z",
+    "to": "2026-11-24T00:00:00Z",
+    "timezone": "Europe/Berlin",
+    "series": [
+        {
+            "metric": "heart_rate",
+            "unit": "/min",
+            "shape": "line",
+            "lines": [
+                {
+                    "sources": [11],
+                    "start": [1795392000.0, 1795392300.0],
+                    "end": [1795392300.0, 1795392600.0],
+                    "value": [52.5, None],
+                    "low": [50.0, None],
+                    "high": [55.0, None],
+                }
+            ],
+            "every_source": None,
+        }
+    ],
+    "sources": [{"id": 11, "name": "Oura ring", "kind": "ring"}],
+    "conflicts": [],
+    "more_conflicts": False,
+}
+
+
 class PatientTimeline(CostlyView):
+    """What counts, of each metric, reduced to `points` a line; a day is the patient's day.
+
+    A line is what one device says (bars: one set of devices), as columns of equal length: `start` and `end` in Unix
+    seconds, `value`, and the `low` and `high` of what was drawn into one value. A null value is a gap. Stages are 1
+    awake, 2 light, 3 deep, 4 REM, 5 in bed, 6 asleep. `from` to `to` is 92 days at most.
+    """
+
+    operation = "read_timeline"
+    summary = "A patient's timeline: what counts, settled and reduced"
+    example = EXAMPLE
+    query = TimelineAsked
+    shown = Timeline
+    tells = ("bad-range",)
+    validated = "read"
+
     def get(self, request: Request, pk: int) -> Response:
         asked = _range(TimelineAsked.of(request))
         within(asked, MOST_DAYS)

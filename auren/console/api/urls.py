@@ -1,6 +1,6 @@
 from django.urls import path
 
-from auren.console.api import conflicts, deliveries, links, metrics, patients, samples, sources, timelines
+from auren.console.api import conflicts, deliveries, described, links, metrics, patients, samples, sources, timelines
 from auren.console.api.views import Nowhere
 
 urlpatterns = [
@@ -20,6 +20,8 @@ urlpatterns = [
     path("v1/deliveries/<int:pk>/payload", deliveries.DeliveryPayload.as_view(), name="api-payload"),
     path("v1/deliveries/<int:pk>/retry", deliveries.Retry.as_view(), name="api-retry"),
     path("v1/deliveries/<int:pk>/ignore", deliveries.Ignore.as_view(), name="api-ignore"),
+    path("schema/", described.Description.as_view(), name="api-schema"),
+    path("docs/", described.Docs.as_view(), name="api-docs"),
     path("", Nowhere.as_view()),
     path("<path:anything>", Nowhere.as_view()),
 ]

@@ -1,19 +1,36 @@
 """What all views of the API share."""
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from rest_framework import serializers
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from auren.console.api.asking import Body, Query
 from auren.console.api.throttles import Costly, Every
 
 
 class ApiView(APIView):
-    """Answers are health data: nobody in between keeps them."""
+    """One thing to ask or to do. Answers are health data: nobody in between keeps them.
+
+    What it takes and gives is declared, and `schema.py` describes it from that: `query` are its parameters, `body` what
+    is sent, `shown` what is answered with `status`, `tells` the problems beside those that may come anywhere, and
+    `validated` whether it can be read with `If-None-Match` or changed with `If-Match`.
+    """
 
     metadata_class = None
+    operation: ClassVar[str]
+    summary: ClassVar[str]
+    example: ClassVar[Any]
+    query: ClassVar[type[Query]] = Query
+    body: ClassVar[type[Body] | None] = None
+    shown: ClassVar[type[serializers.BaseSerializer[Any]]]
+    listed: ClassVar[bool] = False
+    status: ClassVar[int] = 200
+    tells: ClassVar[tuple[str, ...]] = ()
+    validated: ClassVar[Literal["read", "change"] | None] = None
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
         """What may be done here is in `Allow`; what it means is in the schema."""
@@ -29,7 +46,7 @@ class CostlyView(ApiView):
     throttle_classes = (Every, Costly)
 
 
-class Nowhere(ApiView):
+class Nowhere(APIView):
     """Every address below /api/ that is none."""
 
     authentication_classes = ()
