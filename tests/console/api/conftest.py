@@ -16,7 +16,8 @@ class Caller:
     def __init__(self, user: User) -> None:
         self.user = user
         self.token, self.text = AccessToken.issue(user, "test", by="a test")
-        self.client = Client(headers={"Authorization": f"Bearer {self.text}"})
+        self.headers = {"Authorization": f"Bearer {self.text}"}
+        self.client = Client(headers=self.headers)
 
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(f"/api/v1{path}", headers=headers)
