@@ -2,9 +2,9 @@
 
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
 own), and keeps devices connected: it invites, fetches, pauses and disconnects. `admin` also decides who may see whom
-and which keys post, and erases patients. `clinician` has no right in the admin at all: a clinician sees the patients
-assigned to them now, and nothing else. User accounts are a superuser's business, because whoever may edit users could
-make themselves one.
+and which keys post, makes tokens of the REST API, and erases patients. `clinician` has no right in the admin at all: a
+clinician sees the patients assigned to them now, and nothing else. User accounts are a superuser's business, because
+whoever may edit users could make themselves one; for the same reason an admin makes no token of a superuser.
 """
 
 from collections.abc import Iterable
@@ -44,6 +44,9 @@ ADMIN = (
     "devices.add_apikey",
     "devices.change_apikey",
     "devices.add_erasure",
+    "console.view_accesstoken",
+    "console.add_accesstoken",
+    "console.change_accesstoken",
     "auth.view_user",
     "auth.view_group",
 )

@@ -1,23 +1,23 @@
 """A patient's timeline: what counts, settled and reduced, as the clinician's page draws it."""
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 
-from auren.biometrics import timeline
+from auren.biometrics import timeline, windows
 from auren.console import lanes
-from auren.console.api import etags
 from auren.console.api.access import patients_seen, user_of
 from auren.console.api.asking import Instant, MetricNames, Number, Query, within
 from auren.console.api.conflicts import Conflict
-from auren.console.api.samples import SEE_SAMPLES, version_of
+from auren.console.api.samples import SEE_SAMPLES
 from auren.console.api.views import CostlyView
 from auren.console.views import DAYS, DEFAULT_POINTS, LEAST_POINTS, MOST_DAYS, zone_of
 from devices.models import Patient
@@ -134,27 +134,31 @@ class PatientTimeline(CostlyView):
     tells = ("bad-range",)
     validated = "read"
 
-    def get(self, request: Request, pk: int) -> Response:
-        asked = _range(TimelineAsked.of(request))
-        within(asked, MOST_DAYS)
+    def get(self, request: Request, pk: int) -> HttpResponse:
+        asked = TimelineAsked.of(request)
+        within(_range(asked), MOST_DAYS)
         patient = get_object_or_404(patients_seen(user_of(request), SEE_SAMPLES), pk=pk)
-        window = _window(patient, asked)
-        metrics = asked.get("metric", lanes.METRICS)
-        etag = etags.of_version(version_of(pk), *_essence(window, metrics))
-        unchanged = etags.unchanged(request, etag)
-        return unchanged or Response(Timeline(timeline.read(window, metrics)).data, headers={"ETag": etag})
+        known = request.headers.get("If-None-Match", "")
+        found = windows.rendered(_window(patient, asked), asked.get("metric", lanes.METRICS), as_bytes, known=known)
+        headers = {"ETag": found.etag}
+        if found.body is None:
+            return HttpResponse(status=304, headers=headers)
+        return HttpResponse(found.body, content_type="application/json", headers=headers)
 
 
-def _range(asked: dict[str, Any]) -> dict[str, Any]:
+def as_bytes(found: timeline.Timeline) -> bytes:
+    """The answer, as `windows` keeps it."""
+    return bytes(JSONRenderer().render(Timeline(found).data))
+
+
+def _range(asked: Mapping[str, Any]) -> dict[str, datetime]:
     to = asked.get("to", timezone.now())
-    return {"from": to - timedelta(days=DAYS), "to": to} | asked
+    return {"from": asked.get("from", to - timedelta(days=DAYS)), "to": to}
 
 
 def _window(patient: Patient, asked: Mapping[str, Any]) -> timeline.Window:
+    """Exactly what was asked for; one that ends now is widened a little, so that it is the same one for a while."""
     zone, every = zone_of(patient), asked.get("sources") == "all"
-    return timeline.Window(patient.pk, asked["from"], asked["to"], zone, asked["points"], every_source=every)
-
-
-def _essence(window: timeline.Window, metrics: Sequence[Any]) -> list[Any]:
-    names = [metric.name for metric in metrics]
-    return [window.start_at, window.end_at, window.zone.key, window.points, window.every_source, names]
+    start_at, end_at = _range(asked).values()
+    window = timeline.Window(patient.pk, start_at, end_at, zone, asked["points"], every_source=every)
+    return window if "to" in asked else window.aligned()

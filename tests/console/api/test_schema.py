@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import schemathesis
+from django.conf import settings as django_settings
 from django.core.wsgi import get_wsgi_application
 from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.validation import validate_schema
-from pytest_django import Settings
+from hypothesis import HealthCheck, settings
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 from schemathesis.generation import GenerationMode
 
@@ -48,9 +49,10 @@ def test_every_operation_has_an_example_of_what_it_answers() -> None:
 
 
 @pytest.fixture
-def anything(ada: Caller, settings: Settings) -> Caller:
+def anything(ada: Caller, monkeypatch: pytest.MonkeyPatch) -> Caller:
     """An admin, who may do everything, and something behind every address."""
-    settings.API_RATE_LIMIT = settings.API_COSTLY_RATE_LIMIT = "0"
+    for setting in ("API_RATE_LIMIT", "API_COSTLY_RATE_LIMIT"):
+        monkeypatch.setattr(django_settings, setting, "0")
     patient = Patient.objects.create(pk=KNOWN, external_id="user_7", display_name="Ada", timezone="Europe/Berlin")
     link = Link.objects.create(pk=KNOWN, patient=patient, vendor="oura", vendor_user_id="user_7")
     ring = Source.objects.create(pk=KNOWN, link_id=link.pk, name="Oura ring", kind="ring")
@@ -106,5 +108,6 @@ def described() -> Any:
 
 
 @described().parametrize()
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # what it sends changes little
 def test_schemathesis_finds_nothing(case: Any, anything: Caller) -> None:
     case.call_and_validate(headers=anything.headers)
