@@ -62,8 +62,9 @@ class Query(serializers.Serializer[Any]):
     @classmethod
     def of(cls, request: Request) -> dict[str, Any]:
         """What was asked, defaults filled in. Raises `Problem`."""
-        given = request.query_params
-        query = cls(data=given)
+        given, fields = request.query_params, cls().fields
+        # As a plain mapping: out of a QueryDict DRF reads an empty value as none, and `vendor=` would be every vendor.
+        query = cls(data={name: given.getlist(name) if _several(fields.get(name)) else given[name] for name in given})
         errors = [*cls._strangers(query, given), *_named(query)]
         if errors:
             raise Problem("bad-query", "; ".join(f"`{name}`: {what}" for name, what in errors), errors)
@@ -76,9 +77,13 @@ class Query(serializers.Serializer[Any]):
         for name, values in given.lists():
             if name not in known:
                 errors.append((name, f"No such parameter. There are: {', '.join(known) or 'none'}."))
-            elif len(values) > 1 and not isinstance(known[name], serializers.ListField):
+            elif len(values) > 1 and not _several(known[name]):
                 errors.append((name, "Given more than once."))
         return errors
+
+
+def _several(field: object) -> bool:
+    return isinstance(field, serializers.ListField)
 
 
 class Listed(Query):

@@ -130,6 +130,8 @@ def test_a_clinician_reads_the_samples_of_an_assigned_patient_alone(
         ({"patient_id": "0"}, "patient_id"),
         ({"patient_id": str(2**63)}, "patient_id"),
         ({"patient_id": "9" * 5_000}, "patient_id"),
+        ({"source_id": ""}, "source_id"),
+        ({"cursor": ""}, "cursor"),
         ({"limit": "0"}, "limit"),
         ({"limit": "1000000000"}, "limit"),
         ({"limit": "ten"}, "limit"),

@@ -97,7 +97,7 @@ def refused_only_for_what_no_description_can_say(context: Any, response: Any, ca
 
 
 def described() -> Any:
-    generation = GenerationConfig(max_examples=15, deterministic=True, database="none")
+    generation = GenerationConfig(max_examples=10, deterministic=True, database="none")
     projects = ProjectsConfig(default=ProjectConfig(generation=generation))
     schema = schemathesis.openapi.from_dict(description(), config=SchemathesisConfig(seed=1, projects=projects))
     schema.app = get_wsgi_application()
