@@ -1,8 +1,9 @@
 """Conflicts: where two of a patient's devices disagree, and which one counts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework import serializers
@@ -12,10 +13,13 @@ from rest_framework.response import Response
 from auren.biometrics.metrics import BY_NUMBER
 from auren.biometrics.models import Conflict as ConflictRow
 from auren.console.api import etags
-from auren.console.api.access import seen, user_of
-from auren.console.api.asking import Instant, Listed, MetricNames, Number, Query
+from auren.console.api.access import holds, seen, user_of
+from auren.console.api.asking import Body, Instant, Listed, MetricNames, Number, Query
 from auren.console.api.lists import ListView, page_of
+from auren.console.api.problems import Problem
 from auren.console.api.views import ApiView
+from webhooks import overriding
+from webhooks.telling import lock_timeline
 
 SEE_CONFLICTS = "biometrics.view_conflict"
 
@@ -26,6 +30,7 @@ class Conflict(serializers.ModelSerializer[ConflictRow]):
     values = serializers.DictField(child=serializers.FloatField())
     winner_id = Number()
     rule = serializers.CharField()
+    state = serializers.ChoiceField(choices=[*ConflictRow.STATES, ("gone", "gone")])
 
     class Meta:
         model = ConflictRow
@@ -110,3 +115,82 @@ class OneConflict(ApiView):
         content = Conflict(get_object_or_404(conflicts_seen(request), pk=pk)).data
         etag = etags.of_content(content)
         return etags.unchanged(request, etag) or Response(content, headers={"ETag": etag})
+
+
+class Decision(Body):
+    source_id = Number(help_text="The source that is to count: one of those in `values`.")
+    scope = serializers.ChoiceField(
+        choices=overriding.SCOPES,
+        default="moment",
+        help_text="`moment`: this conflict alone. `metric`: this metric from here on. `patient`: before all others.",
+    )
+    note = serializers.CharField(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
+
+
+class Undoing(Body):
+    note = serializers.CharField(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
+
+
+OVERRIDDEN = {**EXAMPLE, "winner_id": 14, "rule": "person", "state": "overridden", "resolved_by": "clara"}
+
+
+class Override(ApiView):
+    """For clinicians whose patient it is, support and admins. The decision is kept and told to Kafka.
+
+    `state` is `gone` where it leaves nothing to settle. 409 where it cannot be done, because the devices agree by now
+    or the source says nothing here. With `If-Match` nobody's decision is overwritten unseen.
+    """
+
+    operation = "override_conflict"
+    summary = "Decide which source counts"
+    example = {**OVERRIDDEN, "note": "The ring slipped off."}
+    permission_classes = (holds("biometrics.override_conflict"),)
+    body = Decision
+    shown = Conflict
+    tells = ("not-possible",)
+    validated = "change"
+
+    def post(self, request: Request, pk: int) -> Response:
+        Query.of(request)
+        asked = Decision.of(request)
+        return _decided(request, pk, lambda conflict, by: overriding.override(conflict, by=by, **asked))
+
+
+class Undo(ApiView):
+    """However far the decision reached. What was decided before it counts again, else the rules do."""
+
+    operation = "undo_conflict"
+    summary = "Take back the decision a conflict rests on"
+    example = EXAMPLE
+    permission_classes = (holds("biometrics.override_conflict"),)
+    body = Undoing
+    shown = Conflict
+    tells = ("not-possible",)
+    validated = "change"
+
+    def post(self, request: Request, pk: int) -> Response:
+        Query.of(request)
+        note = Undoing.of(request)["note"]
+        return _decided(request, pk, lambda conflict, by: overriding.undo(conflict, by=by, note=note))
+
+
+def _decided(request: Request, pk: int, decide: Callable[[ConflictRow, str], object]) -> Response:
+    """Under the lock of the patient's timeline, so that what `If-Match` names is what is decided upon."""
+    seen_by_caller = get_object_or_404(conflicts_seen(request), pk=pk)
+    with transaction.atomic():
+        lock_timeline(seen_by_caller.patient_id)
+        conflict = get_object_or_404(conflicts_seen(request), pk=pk)
+        etags.unchanged(request, etags.of_content(Conflict(conflict).data))
+        try:
+            decide(conflict, user_of(request).get_username())
+        except overriding.CannotDecide as reason:
+            raise Problem("not-possible", str(reason)) from reason
+    content = Conflict(_as_it_is_now(conflict)).data
+    return Response(content, headers={"ETag": etags.of_content(content)})
+
+
+def _as_it_is_now(conflict: ConflictRow) -> ConflictRow:
+    now = ConflictRow.objects.filter(pk=conflict.pk).first()
+    if now is None:
+        conflict.state, conflict.rule = "gone", "agreed"
+    return now or conflict

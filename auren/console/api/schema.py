@@ -79,6 +79,8 @@ class ApiSchema(AutoSchema):
 
     def _told(self) -> dict[int, list[str]]:
         slugs = [*EVERYWHERE, *self.view.tells]
+        if self.view.validated:
+            slugs.append("changed")
         if self.view.body is not None or self.method == "POST":
             slugs += WITH_BODY
         if "id" in self.path or "patient_id" in self.view.query().fields:
