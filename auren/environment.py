@@ -1,6 +1,7 @@
 """Reading settings from the environment: one function a type, each naming the variable it could not read."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -50,7 +51,15 @@ def whole(name: str, default: int, *, low: int = 0) -> int:
     return int(number(name, default, low=low))
 
 
-def database(name: str, url: str) -> dict[str, object]:
+def rate(name: str, default: str) -> str:
+    """How many in how many seconds, as `600/60`; `0` is no limit."""
+    value = text(name, default)
+    if not re.fullmatch(r"0|[1-9][0-9]{0,8}/[1-9][0-9]{0,8}", value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write requests/seconds, such as 600/60, or 0 for no limit.")
+    return value
+
+
+def database(name: str, url: str, *, connect_timeout: int = 5) -> dict[str, object]:
     """Django's DATABASES entry for a `postgresql://user:password@host:port/name?option=value` address."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
@@ -64,5 +73,5 @@ def database(name: str, url: str) -> dict[str, object]:
         "HOST": unquote(parts.hostname or options.pop("host", "")),  # type: ignore[arg-type]
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 0,
-        "OPTIONS": options | {"connect_timeout": 5},
+        "OPTIONS": options | {"connect_timeout": connect_timeout},
     }

@@ -26,6 +26,7 @@ CSRF_TRUSTED_ORIGINS = list(env.items("CSRF_TRUSTED_ORIGINS"))
 
 # What the bridge stands on.
 DATABASE_URL = env.text("DATABASE_URL")
+DATABASE_REPLICA_URL = env.text("DATABASE_REPLICA_URL")
 REDIS_URL = env.text("REDIS_URL")
 KAFKA_BOOTSTRAP_SERVERS = env.text("KAFKA_BOOTSTRAP_SERVERS")
 
@@ -73,6 +74,11 @@ WHOOP_TOKEN_URL = env.text("WHOOP_TOKEN_URL", "https://api.prod.whoop.com/oauth/
 WHOOP_REVOKE_URL = env.text("WHOOP_REVOKE_URL", "https://api.prod.whoop.com/developer/v2/user/access")
 WHOOP_RATE_LIMIT = env.text("WHOOP_RATE_LIMIT", "100/60,10000/86400")
 
+# The REST API. Rates are requests/seconds of one token or person; 0 is no limit.
+API_TOKEN_DAYS = env.whole("API_TOKEN_DAYS", 90, low=1)
+API_RATE_LIMIT = env.rate("API_RATE_LIMIT", "600/60")
+API_COSTLY_RATE_LIMIT = env.rate("API_COSTLY_RATE_LIMIT", "120/60")
+
 # Exports.
 EXPORT_HOURS = env.number("EXPORT_HOURS", 24, low=0.01)
 EXPORT_LEASE = env.number("EXPORT_LEASE", 30, low=1)
@@ -94,6 +100,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_prometheus",
     "csp",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "auren.apps.AurenConfig",
     "auren.biometrics",
     "devices",
@@ -130,6 +139,9 @@ TEMPLATES = [
     },
 ]
 DATABASES = {"default": env.database("DATABASE_URL", DATABASE_URL or "postgresql://auren@127.0.0.1:5432/auren")}
+if DATABASE_REPLICA_URL:
+    DATABASES["replica"] = env.database("DATABASE_REPLICA_URL", DATABASE_REPLICA_URL, connect_timeout=2)
+DATABASE_ROUTERS = ["auren.biometrics.reads.NoReplica"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
     "default": {
@@ -140,6 +152,36 @@ CACHES = {
     }
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "auren.console.api.authentication.TokenAuthentication",  # first: its WWW-Authenticate makes refusals 401
+        "auren.console.api.authentication.PageSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["auren.console.api.throttles.Every"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["auren.console.api.asking.StrictJSON"],
+    "DEFAULT_SCHEMA_CLASS": "auren.console.api.schema.ApiSchema",
+    "EXCEPTION_HANDLER": "auren.console.api.problems.answer",
+    "URL_FORMAT_OVERRIDE": None,
+    "COMPACT_JSON": True,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AUREN Biometric Bridge",
+    "DESCRIPTION": "What wearables know of patients, in one vocabulary. Begin with docs/api.md of the bridge.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "PATH_CONVERTER_OVERRIDES": {"int": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1}},
+    "POSTPROCESSING_HOOKS": ["auren.console.api.schema.tidy"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 AUTH_PASSWORD_VALIDATORS = [

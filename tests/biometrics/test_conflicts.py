@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from auren.biometrics.conflicts import _DAILY_RULES, _FIXED_RULES, DAILY, FIXED
+from auren.biometrics.conflicts import statements
 from auren.biometrics.metrics import BY_NAME
-from auren.biometrics.models import Conflict
+from auren.biometrics.models import Conflict, Preference
 from auren.biometrics.store import Incoming
 from tests.biometrics.arriving import PATIENTS, Store, hours, sample, source_of, withdrawal
 
@@ -44,6 +44,29 @@ def said(
         metric=metric,
         record=f"{metric} {by} {start}",
         revised=revised,
+    )
+
+
+def prefer(
+    *kinds: str,
+    patient_id: int,
+    metric: str = "",
+    since: float | None = None,
+    until: float | None = None,
+    daily: bool = False,
+) -> Preference:
+    """What a person decided: for a moment with `until`, for a metric with its name alone, else the patient's order."""
+    links = {kind: link_id for link_id, kind in KINDS.items()}
+    return Preference.objects.create(
+        patient_id=patient_id,
+        scope="moment" if until is not None else "metric" if metric else "patient",
+        metric=BY_NAME[metric].number if metric else None,
+        since=None if since is None else hours(since),
+        until=None if until is None else hours(until),
+        daily=daily if until is not None else None,
+        sources=[source_of(links[kind], kind) for kind in kinds],
+        made_by="dr.lee",
+        note="the strap was loose",
     )
 
 
@@ -174,7 +197,7 @@ def test_a_conflict_goes_with_the_last_of_its_samples(storing: Store, patient_id
 def test_what_a_person_decided_outlives_new_samples(storing: Store, patient_id: int) -> None:
     for by, value in ((1, 25_000), (2, 20_000)):
         storing.put(said(by, value, -14, -6, patient_id=patient_id, metric="sleep_duration"))
-    Conflict.objects.update(state="overridden", rule="person", winner_id=source_of(2, "band"))
+    prefer("band", patient_id=patient_id, metric="sleep_duration")
     storing.put(said(1, 26_000, -14, -6, patient_id=patient_id, metric="sleep_duration", revised=1))
     assert conflicts(patient_id) == [
         ("sleep_duration", -14, -6, {1: 26_000, 2: 20_000}, 2, "person", "overridden"),
@@ -248,22 +271,21 @@ def compared_in_vain(node: dict[str, Any]) -> int:
     return int(own) + sum(compared_in_vain(child) for child in node.get("Plans", []))
 
 
-@pytest.mark.parametrize("statement", ["fixed", "daily"])
+@pytest.mark.parametrize("statement", [0, 1, 2], ids=["fixed", "nights", "counts"])
 def test_a_young_table_without_statistics_is_settled_bucket_by_bucket(
-    storing: Store, patient_id: int, database: str, statement: str
+    storing: Store, patient_id: int, database: str, statement: int
 ) -> None:
     buckets = 1500
     storing.put(
         *(said(3, 60, place / 12, patient_id=patient_id, metric="heart_rate") for place in range(buckets)),
         *(said(3, 9, place / 4, place / 4 + 0.2, patient_id=patient_id, metric="steps") for place in range(buckets)),
     )
-    text, rules = {"fixed": (FIXED, _FIXED_RULES), "daily": (DAILY, _DAILY_RULES)}[statement]
+    text, given_ = statements({patient_id: "Europe/Berlin"})[statement]
     with psycopg.connect(database) as connection:
         connection.execute(
             "CREATE TEMP TABLE touched AS SELECT patient_id, metric, start_at, end_at FROM biometrics_sample"
         )
-        asked = f"EXPLAIN (ANALYZE, FORMAT JSON) {text}"
-        row = connection.execute(asked, rules | {"patients": [patient_id], "zones": ["Europe/Berlin"]}).fetchone()
+        row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", given_).fetchone()
         connection.rollback()
     assert row is not None
     assert compared_in_vain(row[0][0]["Plan"]) < 100 * buckets

@@ -7,10 +7,8 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    initial = True
-
     dependencies = [
-        ("console", "0001_roles"),
+        ("console", "0002_access_tokens"),
         ("devices", "0004_api_key_name"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

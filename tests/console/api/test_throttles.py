@@ -1,0 +1,46 @@
+import pytest
+from django.core.cache import cache, caches
+from pytest_django import Settings
+
+from tests.console.api.conftest import Caller, problem
+
+
+@pytest.fixture
+def two_a_minute(settings: Settings) -> None:
+    settings.API_RATE_LIMIT = "2/60"
+
+
+@pytest.mark.usefixtures("redis", "two_a_minute")
+def test_whoever_asks_too_often_is_told_when_to_come_back(sam: Caller) -> None:
+    assert [sam.get("/metrics").status_code for _ in range(2)] == [200, 200]
+    answer = sam.get("/metrics")
+    assert problem(answer) == (429, "throttled")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.usefixtures("redis", "two_a_minute")
+def test_each_token_has_a_count_of_its_own(sam: Caller) -> None:
+    other = Caller(sam.user)
+    for _ in range(3):
+        sam.get("/metrics")
+    assert other.get("/metrics").status_code == 200
+
+
+@pytest.mark.usefixtures("redis")
+def test_what_reads_much_is_counted_on_top(sam: Caller, settings: Settings) -> None:
+    settings.API_COSTLY_RATE_LIMIT = "1/60"
+    assert problem(sam.get("/samples")) == (400, "bad-query")
+    assert problem(sam.get("/samples")) == (429, "throttled")
+    assert sam.get("/metrics").status_code == 200
+
+
+def test_zero_is_no_limit(sam: Caller, settings: Settings) -> None:
+    settings.API_RATE_LIMIT = "0"
+    assert {sam.get("/metrics").status_code for _ in range(5)} == {200}
+
+
+@pytest.mark.usefixtures("two_a_minute")
+def test_with_redis_away_nobody_is_counted_and_nothing_fails(sam: Caller) -> None:
+    assert "redis" in str(caches["default"].__class__).lower()
+    assert cache.get("anything") is None
+    assert {sam.get("/metrics").status_code for _ in range(4)} == {200}
