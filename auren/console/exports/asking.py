@@ -87,6 +87,12 @@ def outgrown(export: Export) -> bool:
     return export.direct and selection_of(export).count(most=most + 1) > most
 
 
+def is_ready(export: Export) -> bool:
+    """Whether there is a file: its time may be over before anybody has taken it away."""
+    kept = export.state == "done" and export.expires_at is not None and export.expires_at > timezone.now()
+    return kept and not outgrown(export)
+
+
 class ExportForm(forms.Form):
     """Days are the patient's, both included."""
 

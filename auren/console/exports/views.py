@@ -7,10 +7,9 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from auren.console.exports.asking import ExportForm, TooMany, ask, exportable, exports_of, outgrown
+from auren.console.exports.asking import ExportForm, TooMany, ask, exportable, exports_of, is_ready
 from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import Export
 from auren.console.exports.sending import answer, file_name
@@ -83,12 +82,6 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponse:
     export = _mine(request, pk)
     export.cancel()
     return redirect("export", export.pk)
-
-
-def is_ready(export: Export) -> bool:
-    """Whether there is a file: its time may be over before anybody has taken it away."""
-    kept = export.state == "done" and export.expires_at is not None and export.expires_at > timezone.now()
-    return kept and not outgrown(export)
 
 
 def _mine(request: HttpRequest, pk: int) -> Export:
