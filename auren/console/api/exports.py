@@ -90,7 +90,9 @@ EXAMPLE = {
 }
 WAITING = {
     **EXAMPLE,
-    **{"state": "waiting", "samples_done": 0, "samples_total": None},
+    "state": "waiting",
+    "samples_done": 0,
+    "samples_total": None,
     **dict.fromkeys(("finished_at", "expires_at", "content")),
 }
 
@@ -173,7 +175,7 @@ class ExportContent(CostlyView):
     files = ("text/csv", "application/fhir+json")
     tells = ("not-possible",)
 
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:  # noqa: ARG002
         """The file is what it is, whatever `Accept` says; problems are JSON."""
         renderer = self.get_renderers()[0]
         return renderer, renderer.media_type

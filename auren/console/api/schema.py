@@ -52,7 +52,7 @@ class ApiSchema(AutoSchema):
     def declared(self) -> "ApiView | type[ApiView]":
         return self.view.by_method.get(self.method, self.view)
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         return inspect.getdoc(type(self.view) if self.declared is self.view else self.declared) or ""
 
     def get_operation_id(self) -> str:

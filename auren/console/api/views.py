@@ -17,8 +17,8 @@ class ApiView(APIView):
 
     What it takes and gives is declared, and `schema.py` describes it from that: `query` are its parameters, `body` what
     is sent, `shown` what is answered with `status`, `tells` the problems beside those that may come anywhere, and
-    `validated` whether it can be read with `If-None-Match` or changed with `If-Match`. `files` are the media types of what
-    is no JSON. Where one address takes two methods, `by_method` says which class declares the other one.
+    `validated` whether it can be read with `If-None-Match` or changed with `If-Match`. `files` are the media types of
+    what is no JSON. Where one address takes two methods, `by_method` says which class declares the other one.
     """
 
     metadata_class = None
