@@ -96,8 +96,8 @@ def is_ready(export: Export) -> bool:
 class ExportForm(forms.Form):
     """Days are the patient's, both included."""
 
-    start = forms.DateField(label="From", widget=forms.DateInput(attrs={"type": "date"}))
-    end = forms.DateField(label="To", widget=forms.DateInput(attrs={"type": "date"}))
+    start = forms.DateField(label="From", widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"))
+    end = forms.DateField(label="To", widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"))
     format = forms.ChoiceField(choices=[(one.name, one.label) for one in FORMATS.values()], widget=forms.RadioSelect)
     sources = forms.ChoiceField(
         label="Devices",

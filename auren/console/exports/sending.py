@@ -15,6 +15,7 @@ from auren.console.exports import metrics
 from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import Export, ExportPart
 from auren.console.exports.selecting import selection_of
+from auren.console.views import zone_of
 
 GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)", re.IGNORECASE)
 
@@ -35,10 +36,11 @@ def answer(request: HttpRequest, export: Export) -> HttpResponseBase:
 
 
 def file_name(export: Export) -> str:
-    """`auren-user_1-2026-11-01-2026-11-14.csv`; the days are UTC's."""
-    last = export.end_at - timedelta(microseconds=1)
+    """`auren-user_1-2026-11-01-2026-11-14.csv`; the days are the patient's, both included."""
+    zone = zone_of(export.patient)
+    first, last = export.start_at.astimezone(zone), (export.end_at - timedelta(microseconds=1)).astimezone(zone)
     who = re.sub(r"[^A-Za-z0-9._-]", "_", export.patient.external_id)[:80]
-    return f"auren-{who}-{export.start_at:%Y-%m-%d}-{last:%Y-%m-%d}.{FORMATS[export.format].suffix}"
+    return f"auren-{who}-{first:%Y-%m-%d}-{last:%Y-%m-%d}.{FORMATS[export.format].suffix}"
 
 
 def _headers(request: HttpRequest, export: Export) -> dict[str, str]:

@@ -55,8 +55,9 @@ def progress(request: HttpRequest, pk: int) -> HttpResponse:
         "export": export,
         "file": file_name(export),
         "format": FORMATS[export.format],
-        "begins": export.start_at.astimezone(zone),
-        "ends": export.end_at.astimezone(zone),
+        # Templates turn a time that has a zone into the settings' zone.
+        "begins": export.start_at.astimezone(zone).replace(tzinfo=None),
+        "ends": export.end_at.astimezone(zone).replace(tzinfo=None),
         "zone": zone.key,
         "ready": ready,
         "begin": ready and "begin" in request.GET,

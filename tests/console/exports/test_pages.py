@@ -6,6 +6,7 @@ import json
 import threading
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import User
@@ -66,6 +67,7 @@ def test_the_patients_page_leads_to_the_form(clinic: Client, patient: Patient, a
     page = clinic.get(ask_page(patient)).content.decode()
     assert "Europe/Berlin" in page
     assert page.count('type="radio"') == 4
+    assert page.count(f'value="{timezone.now().astimezone(ZoneInfo("Europe/Berlin")):%Y-%m-%d}"') == 1
 
 
 def test_a_short_export_is_there_at_once(clinic: Client, patient: Patient, assigned: Assignment, heart: Source) -> None:
@@ -75,7 +77,7 @@ def test_a_short_export_is_there_at_once(clinic: Client, patient: Patient, assig
     assert f'content="0; url={file_of(export)}"' in page
     response = clinic.get(file_of(export))
     assert response.headers["Content-Type"].startswith("text/csv")
-    assert response.headers["Content-Disposition"] == ('attachment; filename="auren-user_1-2026-11-12-2026-11-13.csv"')
+    assert response.headers["Content-Disposition"] == ('attachment; filename="auren-user_1-2026-11-13-2026-11-13.csv"')
     assert "no-store" in response.headers["Cache-Control"]
     assert body(response).count(b"\r\n") == 4
     export.refresh_from_db()
@@ -86,6 +88,7 @@ def test_the_days_are_the_patients_and_both_count(clinic: Client, patient: Patie
     export = posted(clinic, patient, end="2026-11-14")
     assert export.start_at.isoformat() == "2026-11-12T23:00:00+00:00"
     assert export.end_at.isoformat() == "2026-11-14T23:00:00+00:00"
+    assert "13 Nov 2026, 00:00" in clinic.get(reverse("export", args=[export.pk])).content.decode()
 
 
 def test_a_long_export_is_watched_and_then_downloaded(
