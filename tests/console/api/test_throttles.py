@@ -1,7 +1,12 @@
+import socket
+
 import pytest
+from django.conf import settings as django_settings
 from django.core.cache import cache, caches
+from django_redis.cache import RedisCache
 from pytest_django import Settings
 
+from auren.console.api import throttles
 from tests.console.api.conftest import Caller, problem
 
 
@@ -44,3 +49,14 @@ def test_with_redis_away_nobody_is_counted_and_nothing_fails(sam: Caller) -> Non
     assert "redis" in str(caches["default"].__class__).lower()
     assert cache.get("anything") is None
     assert {sam.get("/metrics").status_code for _ in range(4)} == {200}
+
+
+@pytest.mark.usefixtures("two_a_minute")
+def test_a_redis_that_does_not_answer_is_left_alone_for_a_while(sam: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        mute = RedisCache(address, {"OPTIONS": django_settings.CACHES["default"]["OPTIONS"]})
+        monkeypatch.setattr(throttles.Every, "cache", mute)
+        monkeypatch.setattr(throttles, "SLOW_SECONDS", 0.4)
+        assert {sam.get("/metrics").status_code for _ in range(4)} == {200}
+        assert throttles.Every.not_asked_until > 0
