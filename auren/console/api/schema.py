@@ -83,7 +83,7 @@ class ApiSchema(AutoSchema):
             slugs.append("changed")
         if self.view.body is not None or self.method == "POST":
             slugs += WITH_BODY
-        if "id" in self.path or "patient_id" in self.view.query().fields:
+        if "{id}" in self.path or "patient_id" in self.view.query().fields:
             slugs.append("not-found")
         if any(type(permission) is not IsAuthenticated for permission in self.view.get_permissions()):
             slugs.append("forbidden")
