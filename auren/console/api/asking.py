@@ -26,6 +26,11 @@ LARGEST_BODY = 64 * 1024
 DEFAULT_LIMIT, LARGEST_LIMIT = 100, 1_000
 
 
+@extend_schema_field({"type": "string", "minLength": 1, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
+class Text(serializers.CharField):
+    """A text that says something: not blank, and without NUL, which PostgreSQL does not take."""
+
+
 @extend_schema_field({"type": "string", "format": "date-time", "pattern": PATTERN})
 class Instant(serializers.CharField):
     """A moment with its zone, from 2000 to 2100, as a UTC datetime. A moment without a zone could be 26 hours off."""
@@ -92,8 +97,8 @@ class Listed(Query):
     limit = serializers.IntegerField(
         min_value=1, max_value=LARGEST_LIMIT, default=DEFAULT_LIMIT, help_text="How many at most."
     )
-    cursor = serializers.CharField(
-        max_length=2_000, default="", help_text="Where to go on: what `next_cursor` of the page before said."
+    cursor = Text(
+        max_length=2_000, required=False, help_text="Where to go on: what `next_cursor` of the page before said."
     )
 
 
