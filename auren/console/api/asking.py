@@ -18,12 +18,18 @@ from auren.console.api.problems import Problem
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 # What `SHAPE` and the years allow, for the schema.
 PATTERN = (
-    r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+    r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?")
 LARGEST_ID = 2**63 - 1
 LARGEST_BODY = 64 * 1024
 DEFAULT_LIMIT, LARGEST_LIMIT = 100, 1_000
+
+
+@extend_schema_field({"type": "string", "minLength": 1, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
+class Text(serializers.CharField):
+    """A text that says something: not blank, and without NUL, which PostgreSQL does not take."""
 
 
 @extend_schema_field({"type": "string", "format": "date-time", "pattern": PATTERN})
@@ -92,8 +98,8 @@ class Listed(Query):
     limit = serializers.IntegerField(
         min_value=1, max_value=LARGEST_LIMIT, default=DEFAULT_LIMIT, help_text="How many at most."
     )
-    cursor = serializers.CharField(
-        max_length=2_000, default="", help_text="Where to go on: what `next_cursor` of the page before said."
+    cursor = Text(
+        max_length=2_000, required=False, help_text="Where to go on: what `next_cursor` of the page before said."
     )
 
 

@@ -14,7 +14,7 @@ from auren.biometrics.metrics import BY_NUMBER
 from auren.biometrics.models import Conflict as ConflictRow
 from auren.console.api import etags
 from auren.console.api.access import holds, seen, user_of
-from auren.console.api.asking import Body, Instant, Listed, MetricNames, Number, Query
+from auren.console.api.asking import Body, Instant, Listed, MetricNames, Number, Query, Text
 from auren.console.api.lists import ListView, page_of
 from auren.console.api.problems import Problem
 from auren.console.api.views import ApiView
@@ -124,11 +124,11 @@ class Decision(Body):
         default="moment",
         help_text="`moment`: this conflict alone. `metric`: this metric from here on. `patient`: before all others.",
     )
-    note = serializers.CharField(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
+    note = Text(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
 
 
 class Undoing(Body):
-    note = serializers.CharField(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
+    note = Text(max_length=overriding.MOST_CHARACTERS["note"], help_text="Why.")
 
 
 OVERRIDDEN = {**EXAMPLE, "winner_id": 14, "rule": "person", "state": "overridden", "resolved_by": "clara"}

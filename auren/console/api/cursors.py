@@ -48,7 +48,7 @@ def cut(rows: list[Any], last_two: Sequence[Sequence[Any]], asked: Mapping[str, 
 
 def start(asked: Mapping[str, Any], request: Request) -> list[Any] | None:
     """The sort values behind which the page begins; None for the first page. Raises `Problem`."""
-    if not asked["cursor"]:
+    if "cursor" not in asked:
         return None
     values = _opened(asked["cursor"])
     if values[:1] != [_scope(request)]:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from auren.console.api.access import holds, user_of
-from auren.console.api.asking import Body, Instant, Listed, Number, Query
+from auren.console.api.asking import Body, Instant, Listed, Number, Query, Text
 from auren.console.api.lists import ListView, page_of
 from auren.console.api.problems import Problem
 from auren.console.api.views import ApiView
@@ -187,7 +187,7 @@ class Retry(ApiView):
 
 
 class Reason(Body):
-    reason = serializers.CharField(max_length=500, help_text="Stays on the delivery and in the log.")
+    reason = Text(max_length=500, help_text="Stays on the delivery and in the log.")
 
 
 class Ignore(ApiView):

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from auren.console.api import etags
 from auren.console.api.access import patients_seen, user_of
-from auren.console.api.asking import Listed, Query
+from auren.console.api.asking import Listed, Query, Text
 from auren.console.api.lists import ListView, page_of
 from auren.console.api.views import ApiView
 from devices.models import Patient as PatientRow
@@ -24,7 +24,7 @@ class Patient(serializers.ModelSerializer[PatientRow]):
 
 
 class PatientsAsked(Listed):
-    external_id = serializers.CharField(max_length=255, required=False, help_text="Exactly this one.")
+    external_id = Text(max_length=255, required=False, help_text="Exactly this one.")
 
 
 EXAMPLE = {

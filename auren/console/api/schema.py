@@ -94,7 +94,7 @@ class ApiSchema(AutoSchema):
             slugs.append("changed")
         if self.declared.body is not None or self.method == "POST":
             slugs += WITH_BODY
-        if "id" in self.path or "patient_id" in self.declared.query().fields:
+        if "{id}" in self.path or "patient_id" in self.declared.query().fields:
             slugs.append("not-found")
         if any(type(permission) is not IsAuthenticated for permission in self.view.get_permissions()):
             slugs.append("forbidden")

@@ -111,7 +111,8 @@ def test_a_change_by_session_needs_its_csrf_token(patient: Patient, sam: Caller)
     browser.get("/admin/")
     token = browser.cookies["csrftoken"].value if "csrftoken" in browser.cookies else "x" * 32
     browser.cookies["csrftoken"] = token
-    assert browser.post(address, headers={"X-CSRFToken": token}).status_code == 202
+    answer = browser.post(address, content_type="application/json", headers={"X-CSRFToken": token})
+    assert answer.status_code == 202
 
 
 def test_another_clinicians_patient_is_nobodys_by_every_road(

@@ -1,7 +1,12 @@
+import socket
+
 import pytest
-from django.core.cache import cache, caches
+from django.conf import settings as django_settings
+from django_redis.cache import RedisCache
 from pytest_django import Settings
 
+from auren.console.api import throttles
+from auren.embedded.server import free_port
 from tests.console.api.conftest import Caller, problem
 
 
@@ -39,8 +44,20 @@ def test_zero_is_no_limit(sam: Caller, settings: Settings) -> None:
     assert {sam.get("/metrics").status_code for _ in range(5)} == {200}
 
 
+def redis_at(port: int) -> RedisCache:
+    return RedisCache(f"redis://127.0.0.1:{port}/0", {"OPTIONS": django_settings.CACHES["default"]["OPTIONS"]})
+
+
 @pytest.mark.usefixtures("two_a_minute")
-def test_with_redis_away_nobody_is_counted_and_nothing_fails(sam: Caller) -> None:
-    assert "redis" in str(caches["default"].__class__).lower()
-    assert cache.get("anything") is None
+def test_with_redis_away_nobody_is_counted_and_nothing_fails(sam: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttles.Every, "cache", redis_at(free_port()))
     assert {sam.get("/metrics").status_code for _ in range(4)} == {200}
+
+
+@pytest.mark.usefixtures("two_a_minute")
+def test_a_redis_that_does_not_answer_is_left_alone_for_a_while(sam: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(throttles.Every, "cache", redis_at(silent.getsockname()[1]))
+        monkeypatch.setattr(throttles, "SLOW_SECONDS", 0.4)
+        assert {sam.get("/metrics").status_code for _ in range(4)} == {200}
+        assert throttles.Every.not_asked_until > 0
