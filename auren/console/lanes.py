@@ -37,10 +37,16 @@ def _lane(key: str, title: str, unit: str, *names: str) -> Lane:
 
 
 LANES = (
-    _lane("heart_rate", "Heart rate", "bpm", "heart_rate"),
+    _lane("heart_rate", "Heart rate", "bpm", "heart_rate", "resting_heart_rate"),
     _lane("hrv", "Heart rate variability", "ms", "hrv_rmssd", "hrv_sdnn"),
+    _lane("spo2", "Oxygen saturation", "%", "spo2"),
+    _lane("respiration", "Respiration", "a minute", "respiratory_rate"),
+    _lane("deviation", "Skin temperature against the usual", "°C", "skin_temperature_deviation"),
+    _lane("temperature", "Temperature", "°C", "body_temperature", "skin_temperature"),
     _lane("sleep", "Sleep stages", "", "sleep_stage"),
     _lane("steps", "Steps", "a day", "steps"),
+    _lane("energy", "Active energy", "kcal a day", "active_energy"),
+    _lane("strain", "Strain", "0-21", "day_strain", "workout_strain"),
     _lane(
         "scores",
         "Scores",
@@ -49,6 +55,7 @@ LANES = (
         "oura_sleep_score",
         "oura_activity_score",
         "whoop_recovery_score",
+        "whoop_sleep_performance",
     ),
 )
 METRICS = tuple(metric for lane in LANES for metric in lane.metrics)
@@ -59,7 +66,7 @@ RULES = {
     "patient_order": "this patient's order of devices",
     "recency": "the newer revision, waiting for a person to decide",
 }
-UNITS = {"/min": "bpm", "{steps}": "steps", "{score}": "", "s": "s"}
+UNITS = {"/min": "bpm", "{steps}": "steps", "{score}": "", "s": "s", "Cel": "°C"}
 
 
 def as_json(timeline: Timeline, last_at: datetime | None) -> dict[str, Any]:

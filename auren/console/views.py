@@ -22,7 +22,7 @@ from auren.console import lanes
 from devices.models import Link, Patient
 
 DAYS = 14
-MOST_DAYS = 92
+MOST_DAYS = 190
 LEAST_POINTS, DEFAULT_POINTS = 10, 1_500
 MOST_PATIENTS = 500
 SORTS = ("name", "last", "conflicts")
@@ -109,15 +109,31 @@ def _sorted(rows: list[Row], sort: str) -> list[Row]:
 @login_required
 def patient(request: HttpRequest, pk: int) -> HttpResponse:
     person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
-    now = timezone.now()
+    window, refused = _window_of_page(person, request.GET)
     context = {
         "patient": person,
         "links": person.links.order_by("vendor", "id"),
         "lanes": lanes.LANES,
         "days": DAYS,
-        "view": {"from": (now - timedelta(days=DAYS)).timestamp(), "to": now.timestamp(), "zone": zone_of(person).key},
+        "most_days": MOST_DAYS,
+        "refused": refused,
+        "view": {
+            "from": window.start_at.timestamp(),
+            "to": window.end_at.timestamp(),
+            "zone": window.zone.key,
+            "days": DAYS,
+            "every_source": window.every_source,
+        },
     }
     return render(request, "console/patient.html", context)
+
+
+def _window_of_page(person: Patient, asked: QueryDict) -> tuple[timeline.Window, str]:
+    """The view that the address holds, and what was wrong with it when it is the usual one instead."""
+    try:
+        return window_of(person, asked), ""
+    except ValueError as error:
+        return window_of(person, QueryDict()), str(error)
 
 
 @require_safe
@@ -152,7 +168,7 @@ def zone_of(person: Patient) -> ZoneInfo:
 def window_of(person: Patient, asked: QueryDict) -> timeline.Window:
     """What `asked` names, with defaults for what it leaves out. ValueError says what is wrong and what would do."""
     end_at = _instant(asked, "to", timezone.now())
-    start_at = _instant(asked, "from", end_at - timedelta(days=DAYS))
+    start_at = _instant(asked, "from", end_at - _length(asked))
     if start_at >= end_at:
         raise ValueError("`from` must be before `to`.")
     if end_at - start_at > timedelta(days=MOST_DAYS):
@@ -162,6 +178,17 @@ def window_of(person: Patient, asked: QueryDict) -> timeline.Window:
     return timeline.Window(
         person.pk, start_at, end_at, zone_of(person), _points(asked), every_source=asked.get("sources") == "all"
     )
+
+
+def _length(asked: QueryDict) -> timedelta:
+    text = asked.get("days", str(DAYS))
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= MOST_DAYS:
+        raise ValueError(f"`days` must be a number up to {MOST_DAYS}.")
+    return timedelta(days=days)
 
 
 def _instant(asked: QueryDict, name: str, default: datetime) -> datetime:

@@ -144,6 +144,21 @@ def test_an_assigned_patients_page_names_patient_zone_devices_and_its_limits(
         assert text in body
 
 
+def test_the_address_holds_the_view(clinic: Client, assigned: Assignment, patient: Patient) -> None:
+    asked = "from=2026-03-01T00:00:00Z&to=2026-03-08T00:00:00Z&sources=all"
+    view = clinic.get(f"/patients/{patient.pk}/?{asked}").context["view"]
+    assert (view["to"] - view["from"], view["every_source"]) == (7 * 86_400, True)
+    view = clinic.get(f"/patients/{patient.pk}/?days=1").context["view"]
+    assert (view["to"] - view["from"], view["every_source"]) == (86_400, False)
+
+
+def test_an_address_that_holds_no_view_shows_the_usual_one_and_says_why(
+    clinic: Client, assigned: Assignment, patient: Patient
+) -> None:
+    body = page(clinic, f"/patients/{patient.pk}/?from=yesterday")
+    assert "The address asks for a view that cannot be shown: `from` is not a time" in body
+
+
 @pytest.mark.parametrize("address", ["/patients/{}/", "/patients/{}/timeline.json"])
 def test_an_unassigned_an_ended_and_an_unknown_patient_all_answer_404(
     clinic: Client, clinician: User, patient: Patient, address: str

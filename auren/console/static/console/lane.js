@@ -64,7 +64,7 @@ function lineSeries({ line, own, shape, stroke, label }) {
     stroke,
     width: own ? 1 : shape === "dots" ? 1 : 1.5,
     dash: own ? [4, 4] : undefined,
-    points: { show: dots ? true : undefined, size: dots ? 7 : 4, fill: stroke, filter: dots ? undefined : alone },
+    points: { show: dots ? true : undefined, size: dots ? 7 : 5, fill: stroke, filter: dots ? undefined : alone },
   };
 }
 
@@ -189,6 +189,7 @@ export class LaneChart {
   // `page` gives the common view: `range()`, `clock`, `onSelect(from, to)`, `onReset()`, `onCursor(at)`.
   constructor(lane, conflicts, page) {
     this.page = page;
+    this.title = lane.title;
     this.section = document.getElementById(`lane-${lane.key}`);
     this.lines = dressed(lane);
     this.shape = lane.series[0].shape;
