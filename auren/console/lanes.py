@@ -3,17 +3,19 @@
 `GET /patients/<pk>/timeline.json` answers an object with `from` and `to` (Unix seconds), `last_at` (where nothing is
 drawn: when the newest sample before or after ends), `zone`, `sources` ({id: {"name", "kind"}}), `lanes` and
 `conflicts`. A lane has `key`, `title`, `unit` and `series`; a
-series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines` and, with `sources=all`, `every_source`.
+series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines`, `usual` (the patient's own range of the
+30 days before `to`: `low`, `high`, `days`; or null) and, with `sources=all`, `every_source`.
 A line has `label` ("Heart rate · Oura ring"), `sources` and the columns `start`, `end`, `value`, `low`, `high`; a
 null `value` is a gap; `low` and `high` are null as a whole where each value is one sample. A conflict may stand for a
 `count` of neighbouring ones; its `values` say the lowest and the highest each device said in them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from auren.biometrics.baseline import Baseline, Daily
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, Metric
 from auren.biometrics.models import Conflict, Source
 from auren.biometrics.timeline import Line, Series, Timeline
@@ -66,10 +68,13 @@ RULES = {
     "patient_order": "this patient's order of devices",
     "recency": "the newer revision, waiting for a person to decide",
 }
-UNITS = {"/min": "bpm", "{steps}": "steps", "{score}": "", "s": "s", "Cel": "°C"}
+UNITS = {"{steps}": "steps", "{score}": "", "s": "s", "Cel": "°C"}
 
 
-def as_json(timeline: Timeline, last_at: datetime | None) -> dict[str, Any]:
+def as_json(
+    timeline: Timeline, last_at: datetime | None, usual: Mapping[int, Baseline | None] | None = None
+) -> dict[str, Any]:
+    """`usual` gives the patient's own range by metric number."""
     series = {one.metric.number: one for one in timeline.series}
     sources = timeline.sources
     return {
@@ -78,26 +83,44 @@ def as_json(timeline: Timeline, last_at: datetime | None) -> dict[str, Any]:
         "zone": timeline.window.zone.key,
         "last_at": last_at.timestamp() if last_at else None,
         "sources": {number: {"name": source.name, "kind": source.kind} for number, source in sources.items()},
-        "lanes": [_lane_json(lane, series, sources) for lane in LANES],
+        "lanes": [_lane_json(lane, series, sources, usual or {}) for lane in LANES],
         "conflicts": [_conflicts_json(alike, sources) for alike in _neighbours(timeline.conflicts)],
         "more_conflicts": timeline.more_conflicts,
     }
 
 
-def _lane_json(lane: Lane, series: dict[int, Series], sources: dict[int, Source]) -> dict[str, Any]:
-    drawn = [_series_json(series[metric.number], sources) for metric in lane.metrics]
+def unit_of(metric: Metric) -> str:
+    """The unit as people write it."""
+    if metric.unit == "/min":
+        return "bpm" if "heart" in metric.name else "a minute"
+    return UNITS.get(metric.unit, metric.unit)
+
+
+def _lane_json(
+    lane: Lane, series: dict[int, Series], sources: dict[int, Source], usual: Mapping[int, Baseline | None]
+) -> dict[str, Any]:
+    drawn = [_series_json(series[m.number], sources, usual.get(m.number)) for m in lane.metrics]
     return {"key": lane.key, "title": lane.title, "unit": lane.unit, "series": drawn}
 
 
-def _series_json(series: Series, sources: dict[int, Source]) -> dict[str, Any]:
+def _series_json(series: Series, sources: dict[int, Source], usual: Baseline | None) -> dict[str, Any]:
     every = series.every_source
     return {
         "metric": series.metric.name,
         "label": series.metric.label,
         "shape": series.shape,
+        "usual": usual and {"low": round(usual.low, DECIMALS), "high": round(usual.high, DECIMALS), "days": usual.days},
         "lines": [_line_json(series.metric, line, sources) for line in series.lines],
         "every_source": None if every is None else [_line_json(series.metric, line, sources) for line in every],
     }
+
+
+def unusual(daily: Daily) -> str:
+    """The newest value against the patient's own range, as a list of patients says it."""
+    usual, metric = daily.before_last, daily.metric
+    assert usual is not None, "without a usual range nothing is unusual"
+    value = f"{daily.values[-1]:.3g} {unit_of(metric)}"
+    return f"{metric.label} {value} (usual {usual.low:.3g} to {usual.high:.3g})"
 
 
 def _line_json(metric: Metric, line: Line, sources: dict[int, Source]) -> dict[str, Any]:
@@ -147,7 +170,7 @@ def _conflicts_json(alike: list[Conflict], sources: dict[int, Source]) -> dict[s
         "metric": metric.name,
         "lane": LANE_OF[metric.name],
         "label": metric.label,
-        "unit": UNITS.get(metric.unit, metric.unit),
+        "unit": unit_of(metric),
         "start": conflict.start_at.timestamp(),
         "end": alike[-1].end_at.timestamp(),
         "count": len(alike),

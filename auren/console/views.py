@@ -1,6 +1,7 @@
 """The clinician's pages. Whoever may not see a patient is told exactly what they would be told of nobody: 404."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from auren.biometrics import timeline
+from auren.biometrics import baseline, timeline
 from auren.biometrics.models import Conflict
 from auren.console import lanes
 from devices.models import Link, Patient
@@ -25,7 +26,9 @@ DAYS = 14
 MOST_DAYS = 190
 LEAST_POINTS, DEFAULT_POINTS = 10, 1_500
 MOST_PATIENTS = 500
-SORTS = ("name", "last", "conflicts")
+SORTS = ("name", "last", "flags", "conflicts")
+FRESH = timedelta(days=2)  # of a value that is called unusual: older ones say nothing about now
+QUIET_DAYS = 2  # without data for longer, somebody should look
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 private = cache_control(private=True, no_store=True)
@@ -44,6 +47,7 @@ class Row:
     links: list[Link]
     last_at: datetime | None
     conflicts: int
+    flags: list[str]
 
 
 def patients_of(user: User) -> QuerySet[Patient]:
@@ -92,13 +96,43 @@ def _rows(mine: QuerySet[Patient]) -> list[Row]:
     disputed = Counter(
         Conflict.objects.filter(patient_id__in=numbers, state="open").values_list("patient_id", flat=True)
     )
-    return [Row(patient, list(patient.links.all()), last.get(patient.pk), disputed[patient.pk]) for patient in shown]
+    unusual = _unusual(shown)
+    return [
+        Row(
+            patient,
+            list(patient.links.all()),
+            last_at := last.get(patient.pk),
+            disputed[patient.pk],
+            [*_silence(last_at), *unusual.get(patient.pk, [])],
+        )
+        for patient in shown
+    ]
+
+
+def _silence(last_at: datetime | None) -> list[str]:
+    if last_at is None:
+        return []  # the list says so in place of a time
+    days = (timezone.now() - last_at).days
+    return [f"no data for {days} days"] if days >= QUIET_DAYS else []
+
+
+def _unusual(shown: Sequence[Patient]) -> dict[int, list[str]]:
+    """Of each patient, what yesterday's or today's value says beyond the own usual range."""
+    zones = {patient.pk: zone_of(patient) for patient in shown}
+    now = timezone.now()
+    found: dict[int, list[str]] = {}
+    for (patient_id, _), days in sorted(baseline.daily(zones, now).items()):
+        if days.last_is_outside and now.astimezone(zones[patient_id]).date() - days.days[-1] < FRESH:
+            found.setdefault(patient_id, []).append(lanes.unusual(days))
+    return found
 
 
 def _sorted(rows: list[Row], sort: str) -> list[Row]:
     """By name as they come; else what needs a look first: the longest silence, the most open conflicts."""
     if sort == "last":
         return sorted(rows, key=lambda row: row.last_at or EARLIEST)
+    if sort == "flags":
+        return sorted(rows, key=lambda row: -len(row.flags))
     if sort == "conflicts":
         return sorted(rows, key=lambda row: -row.conflicts)
     return rows
@@ -148,7 +182,12 @@ def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
         return problem(400, "The request cannot be understood", str(error))
     found = timeline.read(window, lanes.METRICS)
     last_at = None if found.has_data else timeline.last_sample_ever(person.pk, lanes.METRICS)
-    return JsonResponse(lanes.as_json(found, last_at))
+    return JsonResponse(lanes.as_json(found, last_at, _usual(window)))
+
+
+def _usual(window: timeline.Window) -> dict[int, baseline.Baseline | None]:
+    found = baseline.daily({window.patient_id: window.zone}, window.end_at)
+    return {metric: days.baseline for (_, metric), days in found.items()}
 
 
 def problem(status: int, title: str, detail: str) -> JsonResponse:

@@ -119,6 +119,14 @@ def test_with_nothing_to_draw_the_answer_says_when_there_last_was(
     assert ask(clinic, patient).json()["last_at"] == before.timestamp()
 
 
+def test_a_series_comes_with_the_patients_own_usual_range(clinic: Client, patient: Patient, ring: Source) -> None:
+    for day in range(25):
+        at = NOON - timedelta(days=25 - day)
+        store(ring, "resting_heart_rate", 50, at, at + MINUTES, patient_id=patient.pk)
+    _, resting = lanes(ask(clinic, patient))["heart_rate"]["series"]
+    assert resting["usual"] == {"low": 46, "high": 54, "days": 25}
+
+
 def test_every_source_comes_when_asked_for(clinic: Client, patient: Patient, ring: Source, watch: Source) -> None:
     for by in (ring, watch):
         store(by, "heart_rate", 50, NOON, patient_id=patient.pk)
