@@ -3,7 +3,7 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from auren.console import views
+from auren.console import live, views
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
@@ -12,4 +12,5 @@ urlpatterns = [
     path("sign-out/", LogoutView.as_view(), name="logout"),
     path("patients/<int:pk>/", views.patient, name="patient"),
     path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
+    path("patients/<int:pk>/live", live.live, name="live"),
 ]

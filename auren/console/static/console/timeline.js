@@ -2,6 +2,7 @@
 
 import { list } from "./conflicts.js";
 import { LaneChart } from "./lane.js";
+import { listen } from "./live.js";
 import { fill } from "./table.js";
 import { Clock } from "./times.js";
 
@@ -20,6 +21,7 @@ const own = part("own-range");
 const LONGEST = Number(root.dataset.mostDays) * DAY;
 
 let view = { from: start.from, to: start.to };
+let follows = endsNow();
 let lanes = [];
 let answer = null;
 let asking = null;
@@ -38,6 +40,7 @@ function show(from, to) {
   const center = (from + to) / 2;
   const end = Math.min(center + span / 2, Date.now() / 1000 + DAY);
   view = { from: end - span, to: end };
+  follows = endsNow();
   lanes.forEach((lane) => lane.rescale());
   describe();
   clearTimeout(timer);
@@ -49,17 +52,23 @@ function settle() {
   load();
 }
 
-const now = () => Date.now() / 1000;
+function endsNow() {
+  return Math.abs(view.to - now()) < NOW;
+}
+
+function now() {
+  return Date.now() / 1000;
+}
+
 const last = (days) => show(now() - days * DAY, now());
-const follows = () => Math.abs(view.to - now()) < NOW;
 const days = () => Math.round(((view.to - view.from) / DAY) * 100) / 100;
 const iso = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000", "");
 
 // The address holds the view, so that it can be sent and kept. One that ends now is kept as its length.
 function remember() {
-  const query = new URLSearchParams(follows() ? { days: days() } : { from: iso(view.from), to: iso(view.to) });
+  const query = new URLSearchParams(follows ? { days: days() } : { from: iso(view.from), to: iso(view.to) });
   if (every.checked) query.set("sources", "all");
-  const plain = follows() && days() === start.days && !every.checked;
+  const plain = follows && days() === start.days && !every.checked;
   window.history.replaceState(null, "", plain ? window.location.pathname : `?${query}`);
 }
 
@@ -103,6 +112,13 @@ async function load() {
   } catch (error) {
     return error.name === "AbortError" ? undefined : fail(error);
   }
+}
+
+// New data is drawn where one looks: a view that ends now goes with the time, another one stays.
+function refresh() {
+  if (!answer) return;
+  if (follows) last(days());
+  else load();
 }
 
 function fail(error) {
@@ -192,3 +208,4 @@ new ResizeObserver(() => lanes.forEach((lane) => lane.resize())).observe(part("l
 every.checked = start.every_source;
 describe();
 load();
+listen(root.dataset.live, refresh);
