@@ -10,7 +10,7 @@ null `value` is a gap; `low` and `high` are null as a whole where each value is 
 `count` of neighbouring ones; its `values` say the lowest and the highest each device said in them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from auren.biometrics.models import Conflict, Source
 from auren.biometrics.timeline import Line, Series, Timeline
 
 DECIMALS = 2
+WHOLE = 100  # from here on decimals say nothing
 NEAR = timedelta(minutes=15)  # conflicts no further apart than this read as one
 
 
@@ -60,6 +61,7 @@ LANES = (
         "whoop_sleep_performance",
     ),
 )
+BY_KEY = {lane.key: lane for lane in LANES}
 METRICS = tuple(metric for lane in LANES for metric in lane.metrics)
 # The night's one conflict, on `sleep_duration`, is shown on the sleep lane.
 LANE_OF = {metric.name: lane.key for lane in LANES for metric in lane.metrics} | {"sleep_duration": "sleep"}
@@ -72,9 +74,12 @@ UNITS = {"{steps}": "steps", "{score}": "", "s": "s", "Cel": "°C"}
 
 
 def as_json(
-    timeline: Timeline, last_at: datetime | None, usual: Mapping[int, Baseline | None] | None = None
+    timeline: Timeline,
+    last_at: datetime | None,
+    usual: Mapping[int, Baseline | None] | None = None,
+    shown: Sequence[Lane] = LANES,
 ) -> dict[str, Any]:
-    """`usual` gives the patient's own range by metric number."""
+    """`usual` gives the patient's own range by metric number; `timeline` has the metrics of the lanes `shown`."""
     series = {one.metric.number: one for one in timeline.series}
     sources = timeline.sources
     return {
@@ -83,7 +88,7 @@ def as_json(
         "zone": timeline.window.zone.key,
         "last_at": last_at.timestamp() if last_at else None,
         "sources": {number: {"name": source.name, "kind": source.kind} for number, source in sources.items()},
-        "lanes": [_lane_json(lane, series, sources, usual or {}) for lane in LANES],
+        "lanes": [_lane_json(lane, series, sources, usual or {}) for lane in shown],
         "conflicts": [_conflicts_json(alike, sources) for alike in _neighbours(timeline.conflicts)],
         "more_conflicts": timeline.more_conflicts,
     }
@@ -94,6 +99,14 @@ def unit_of(metric: Metric) -> str:
     if metric.unit == "/min":
         return "bpm" if "heart" in metric.name else "a minute"
     return UNITS.get(metric.unit, metric.unit)
+
+
+def amount(metric: Metric, value: float) -> str:
+    """A value as people write it: "7 h 20 min", "10,971 steps", "52.5 bpm"."""
+    if metric.unit == "s":
+        hours, minutes = divmod(round(value / 60), 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    return f"{value:,.{0 if value >= WHOLE else 1}f} {unit_of(metric)}".replace(".0 ", " ").rstrip()
 
 
 def _lane_json(

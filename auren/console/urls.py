@@ -11,6 +11,8 @@ urlpatterns = [
     path("sign-in/", views.SignIn.as_view(), name="login"),
     path("sign-out/", LogoutView.as_view(), name="logout"),
     path("patients/<int:pk>/", views.patient, name="patient"),
+    path("patients/<int:pk>/calendar/", views.calendar, name="calendar"),
+    path("patients/<int:pk>/nights/<str:day>/", views.night, name="night"),
     path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
     path("patients/<int:pk>/live", live.live, name="live"),
 ]

@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.db.models import Prefetch, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
@@ -19,13 +19,14 @@ from django.views.decorators.http import require_safe
 
 from auren.biometrics import baseline, timeline
 from auren.biometrics.models import Conflict
-from auren.console import lanes
+from auren.console import days, lanes
 from devices.models import Link, Patient
 
 DAYS = 14
 MOST_DAYS = 190
 LEAST_POINTS, DEFAULT_POINTS = 10, 1_500
 MOST_PATIENTS = 500
+NIGHT_LANES = ("sleep", "heart_rate", "hrv", "spo2", "respiration")
 SORTS = ("name", "last", "flags", "conflicts")
 FRESH = timedelta(days=2)  # of a value that is called unusual: older ones say nothing about now
 QUIET_DAYS = 2  # without data for longer, somebody should look
@@ -112,8 +113,8 @@ def _rows(mine: QuerySet[Patient]) -> list[Row]:
 def _silence(last_at: datetime | None) -> list[str]:
     if last_at is None:
         return []  # the list says so in place of a time
-    days = (timezone.now() - last_at).days
-    return [f"no data for {days} days"] if days >= QUIET_DAYS else []
+    quiet = (timezone.now() - last_at).days
+    return [f"no data for {quiet} days"] if quiet >= QUIET_DAYS else []
 
 
 def _unusual(shown: Sequence[Patient]) -> dict[int, list[str]]:
@@ -121,9 +122,9 @@ def _unusual(shown: Sequence[Patient]) -> dict[int, list[str]]:
     zones = {patient.pk: zone_of(patient) for patient in shown}
     now = timezone.now()
     found: dict[int, list[str]] = {}
-    for (patient_id, _), days in sorted(baseline.daily(zones, now).items()):
-        if days.last_is_outside and now.astimezone(zones[patient_id]).date() - days.days[-1] < FRESH:
-            found.setdefault(patient_id, []).append(lanes.unusual(days))
+    for (patient_id, _), daily in sorted(baseline.daily(zones, now).items()):
+        if daily.last_is_outside and now.astimezone(zones[patient_id]).date() - daily.days[-1] < FRESH:
+            found.setdefault(patient_id, []).append(lanes.unusual(daily))
     return found
 
 
@@ -151,15 +152,21 @@ def patient(request: HttpRequest, pk: int) -> HttpResponse:
         "days": DAYS,
         "most_days": MOST_DAYS,
         "refused": refused,
-        "view": {
-            "from": window.start_at.timestamp(),
-            "to": window.end_at.timestamp(),
-            "zone": window.zone.key,
-            "days": DAYS,
-            "every_source": window.every_source,
-        },
+        "view": _view(window),
+        "today": timezone.now().astimezone(window.zone).date(),
     }
     return render(request, "console/patient.html", context)
+
+
+def _view(window: timeline.Window) -> dict[str, Any]:
+    """What the page's scripts begin with."""
+    return {
+        "from": window.start_at.timestamp(),
+        "to": window.end_at.timestamp(),
+        "zone": window.zone.key,
+        "days": DAYS,
+        "every_source": window.every_source,
+    }
 
 
 def _window_of_page(person: Patient, asked: QueryDict) -> tuple[timeline.Window, str]:
@@ -172,22 +179,85 @@ def _window_of_page(person: Patient, asked: QueryDict) -> tuple[timeline.Window,
 
 @require_safe
 @private
+@login_required
+def calendar(request: HttpRequest, pk: int) -> HttpResponse:
+    """Three months that end today, or with the day `to`."""
+    person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
+    today = timezone.now().astimezone(zone_of(person)).date()
+    last = min(_day(request.GET.get("to", "")) or today, today)
+    step = timedelta(days=days.CALENDAR_DAYS)
+    context = {
+        "patient": person,
+        "weeks": days.calendar(person.pk, last, zone_of(person)),
+        "metrics": {metric.name: metric for metric in days.CALENDAR},
+        "last": last,
+        "earlier": last - step if last - step > EARLIEST.date() else None,
+        "later": min(last + step, today) if last < today else None,
+    }
+    return render(request, "console/calendar.html", context)
+
+
+@require_safe
+@private
+@login_required
+def night(request: HttpRequest, pk: int, day: str) -> HttpResponse:
+    """The night that ends on `day`, or that there was none."""
+    person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
+    wanted = _day(day)
+    if wanted is None:
+        raise Http404
+    zone = zone_of(person)
+    found = days.night(person.pk, wanted, zone)
+    context = {
+        "patient": person,
+        "day": wanted,
+        "night": found,
+        "zone": zone.key,
+        "before": wanted - timedelta(days=1),
+        "after": wanted + timedelta(days=1) if wanted < timezone.now().astimezone(zone).date() else None,
+        "lanes": [lanes.BY_KEY[key] for key in NIGHT_LANES],
+        "most_days": MOST_DAYS,
+    }
+    if found:
+        context["view"] = _view(timeline.Window(person.pk, *found.shown, zone))
+    return render(request, "console/night.html", context)
+
+
+def _day(text: str) -> date | None:
+    """A day between the years the timeline knows; None for anything else."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if EARLIEST.date() < day < LATEST.date() else None
+
+
+@require_safe
+@private
 def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
     if not request.user.is_authenticated:
         return problem(401, "Sign in first", "Your session has ended. Sign in and load the page again.")
     person = get_object_or_404(patients_of(request.user), pk=pk)
     try:
-        window = window_of(person, request.GET)
+        window, shown = window_of(person, request.GET), _lanes(request.GET)
     except ValueError as error:
         return problem(400, "The request cannot be understood", str(error))
-    found = timeline.read(window, lanes.METRICS)
+    found = timeline.read(window, [metric for lane in shown for metric in lane.metrics])
     last_at = None if found.has_data else timeline.last_sample_ever(person.pk, lanes.METRICS)
-    return JsonResponse(lanes.as_json(found, last_at, _usual(window)))
+    return JsonResponse(lanes.as_json(found, last_at, _usual(window), shown))
+
+
+def _lanes(asked: QueryDict) -> tuple[lanes.Lane, ...]:
+    keys = [key for key in asked.get("lanes", "").split(",") if key]
+    unknown = [key for key in keys if key not in lanes.BY_KEY]
+    if unknown:
+        raise ValueError(f"`lanes` may only name {', '.join(lanes.BY_KEY)}.")
+    return tuple(lanes.BY_KEY[key] for key in dict.fromkeys(keys)) or lanes.LANES
 
 
 def _usual(window: timeline.Window) -> dict[int, baseline.Baseline | None]:
     found = baseline.daily({window.patient_id: window.zone}, window.end_at)
-    return {metric: days.baseline for (_, metric), days in found.items()}
+    return {metric: daily.baseline for (_, metric), daily in found.items()}
 
 
 def problem(status: int, title: str, detail: str) -> JsonResponse:
@@ -222,12 +292,12 @@ def window_of(person: Patient, asked: QueryDict) -> timeline.Window:
 def _length(asked: QueryDict) -> timedelta:
     text = asked.get("days", str(DAYS))
     try:
-        days = float(text)
+        length = float(text)
     except ValueError:
-        days = 0.0
-    if not 0 < days <= MOST_DAYS:
+        length = 0.0
+    if not 0 < length <= MOST_DAYS:
         raise ValueError(f"`days` must be a number up to {MOST_DAYS}.")
-    return timedelta(days=days)
+    return timedelta(days=length)
 
 
 def _instant(asked: QueryDict, name: str, default: datetime) -> datetime:

@@ -18,6 +18,7 @@ const start = JSON.parse(part("view").textContent);
 const clock = new Clock(start.zone);
 const every = part("every-source");
 const own = part("own-range");
+const fixed = root.dataset.lanes !== ""; // one night: its own lanes, and an address that already says which
 const LONGEST = Number(root.dataset.mostDays) * DAY;
 
 let view = { from: start.from, to: start.to };
@@ -31,7 +32,7 @@ const page = {
   clock,
   range: () => [view.from, view.to],
   onSelect: (from, to) => show(from, to),
-  onReset: () => last(start.days),
+  onReset: () => (fixed ? show(start.from, start.to) : last(start.days)),
   onCursor: (at) => { part("cursor").textContent = at === null ? "" : clock.full(at); },
 };
 
@@ -66,6 +67,7 @@ const iso = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000"
 
 // The address holds the view, so that it can be sent and kept. One that ends now is kept as its length.
 function remember() {
+  if (fixed) return;
   const query = new URLSearchParams(follows ? { days: days() } : { from: iso(view.from), to: iso(view.to) });
   if (every.checked) query.set("sources", "all");
   const plain = follows && days() === start.days && !every.checked;
@@ -94,6 +96,7 @@ function address() {
     points: String(Math.min(Math.max(root.clientWidth, 300), 2_000)),
   });
   if (every.checked) query.set("sources", "all");
+  if (fixed) query.set("lanes", root.dataset.lanes);
   return `${root.dataset.url}?${query}`;
 }
 
