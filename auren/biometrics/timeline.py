@@ -37,7 +37,10 @@ ALL = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, at most `points` (two or more) a line."""
+    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line.
+
+    A line keeps within `points` if they are two or more.
+    """
 
     patient_id: int
     start_at: datetime
