@@ -1,7 +1,8 @@
 """What the timeline page draws, and a timeline as the JSON its scripts read.
 
-`GET /patients/<pk>/timeline.json` answers an object with `from` and `to` (Unix seconds), `last_at` (where nothing is
-drawn: when the newest sample before or after ends), `zone`, `sources` ({id: {"name", "kind"}}), `lanes` and
+`GET /patients/<pk>/timeline.json` answers an object with `from` and `to` (Unix seconds; what was asked for, widened to
+whole minutes or quarters of an hour), `last_at` (where nothing is drawn: when the newest sample before or after ends,
+which a running day's does at midnight), `zone`, `sources` ({id: {"name", "kind"}}), `lanes` and
 `conflicts`. A lane has `key`, `title`, `unit` and `series`; a
 series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines` and, with `sources=all`, `every_source`.
 A line has `label` ("Heart rate · Oura ring"), `sources` and the columns `start`, `end`, `value`, `low`, `high`; a
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, Metric
 from auren.biometrics.models import Conflict, Source
-from auren.biometrics.timeline import Line, Series, Timeline
+from auren.biometrics.timeline import Line, Series, Timeline, last_sample_ever
 
 DECIMALS = 2
 NEAR = timedelta(minutes=15)  # conflicts no further apart than this read as one
@@ -60,6 +63,12 @@ RULES = {
     "recency": "the newer revision, waiting for a person to decide",
 }
 UNITS = {"/min": "bpm", "{steps}": "steps", "{score}": "", "s": "s"}
+
+
+def as_bytes(timeline: Timeline) -> bytes:
+    patient_id = timeline.window.patient_id
+    last_at = None if timeline.has_data else last_sample_ever(patient_id, METRICS)
+    return msgspec.json.encode(as_json(timeline, last_at))
 
 
 def as_json(timeline: Timeline, last_at: datetime | None) -> dict[str, Any]:

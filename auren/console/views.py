@@ -10,13 +10,13 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.db.models import Prefetch, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from auren.biometrics import timeline
+from auren.biometrics import timeline, windows
 from auren.biometrics.models import Conflict
 from auren.console import lanes
 from devices.models import Link, Patient
@@ -130,9 +130,12 @@ def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
         window = window_of(person, request.GET)
     except ValueError as error:
         return problem(400, "The request cannot be understood", str(error))
-    found = timeline.read(window, lanes.METRICS)
-    last_at = None if found.has_data else timeline.last_sample_ever(person.pk, lanes.METRICS)
-    return JsonResponse(lanes.as_json(found, last_at))
+    known = request.headers.get("If-None-Match", "")
+    found = windows.rendered(window.aligned(), lanes.METRICS, lanes.as_bytes, known=known)
+    headers = {"ETag": found.etag}
+    if found.body is None:
+        return HttpResponseNotModified(headers=headers)
+    return HttpResponse(found.body, content_type="application/json", headers=headers)
 
 
 def problem(status: int, title: str, detail: str) -> JsonResponse:
