@@ -50,7 +50,7 @@ def whole(name: str, default: int, *, low: int = 0) -> int:
     return int(number(name, default, low=low))
 
 
-def database(name: str, url: str) -> dict[str, object]:
+def database(name: str, url: str, *, connect_timeout: int = 5) -> dict[str, object]:
     """Django's DATABASES entry for a `postgresql://user:password@host:port/name?option=value` address."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
@@ -64,5 +64,5 @@ def database(name: str, url: str) -> dict[str, object]:
         "HOST": unquote(parts.hostname or options.pop("host", "")),  # type: ignore[arg-type]
         "PORT": str(parts.port or ""),
         "CONN_MAX_AGE": 0,
-        "OPTIONS": options | {"connect_timeout": 5},
+        "OPTIONS": options | {"connect_timeout": connect_timeout},
     }

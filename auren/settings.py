@@ -26,6 +26,7 @@ CSRF_TRUSTED_ORIGINS = list(env.items("CSRF_TRUSTED_ORIGINS"))
 
 # What the bridge stands on.
 DATABASE_URL = env.text("DATABASE_URL")
+DATABASE_REPLICA_URL = env.text("DATABASE_REPLICA_URL")
 REDIS_URL = env.text("REDIS_URL")
 KAFKA_BOOTSTRAP_SERVERS = env.text("KAFKA_BOOTSTRAP_SERVERS")
 
@@ -124,6 +125,9 @@ TEMPLATES = [
     },
 ]
 DATABASES = {"default": env.database("DATABASE_URL", DATABASE_URL or "postgresql://auren@127.0.0.1:5432/auren")}
+if DATABASE_REPLICA_URL:
+    DATABASES["replica"] = env.database("DATABASE_REPLICA_URL", DATABASE_REPLICA_URL, connect_timeout=2)
+DATABASE_ROUTERS = ["auren.biometrics.reads.NoReplica"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {
     "default": {

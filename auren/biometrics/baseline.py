@@ -14,8 +14,9 @@ from statistics import fmean, stdev
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import connection
+from django.db import connections
 
+from auren.biometrics import reads
 from auren.biometrics.metrics import BY_NAME, Metric
 
 DAYS = 30
@@ -79,7 +80,7 @@ def daily(
         "since": until - timedelta(days=DAYS + 1),
         "until": until,
     }
-    with connection.cursor() as cursor:
+    with connections[reads.database()].cursor() as cursor:
         cursor.execute(_DAILY, parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     numbered = {metric.number: metric for metric in metrics}

@@ -8,14 +8,16 @@ Times in a `Line` are Unix seconds. Everything is synchronous; Django runs views
 """
 # ruff: noqa: S608 - statements are put together from constants of this file; what people ask for goes in as parameters
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from django.db import connection
+from django.db import connections
 
+from auren.biometrics import reads
 from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
 from auren.biometrics.models import Conflict, Source
 
@@ -23,17 +25,22 @@ Shape = Literal["line", "dots", "bars", "stages"]
 Row = tuple[Any, ...]
 
 LOOK_BACK = timedelta(days=2)  # an interval longer than this is found only from its start
+WIDE = timedelta(hours=6)  # a longer window of a line may hold too many rows to sort and join
 LAST_SEEN_DAYS = 90  # how far back lists look for a patient's last sample
 MOST_CONFLICTS = 500
 MOST_POINTS = 5_000
 # Bucket widths a person can read off: 1, 2, 5, 10, 15, 20, 30 minutes, 1, 2, 3, 6, 12 hours, a day, a week.
 STEPS = (60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800)
+GRIDS = (900, 300, 60)  # seconds; each one divides the one before
 ALL = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line."""
+    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line.
+
+    A line keeps within `points` if they are two or more.
+    """
 
     patient_id: int
     start_at: datetime
@@ -48,6 +55,17 @@ class Window:
         wanted = (self.end_at - self.start_at).total_seconds() / max(self.points - 1, 1)
         weeks = -(-int(wanted + 1) // STEPS[-1])
         return next((step for step in STEPS if step >= wanted), weeks * STEPS[-1])
+
+    def aligned(self) -> "Window":
+        """This window, widened at each end to a whole minute, five minutes or quarter of an hour, by its length.
+
+        So that windows that end now are the same window for a while. Every zone's midnights lie on whole quarters of
+        an hour, so none is crossed, and no bar is drawn that this window would not draw.
+        """
+        length = (self.end_at - self.start_at).total_seconds()
+        grid = next((grid for grid in GRIDS if grid * 200 <= length), GRIDS[-1])
+        start_at = _on(grid, math.floor(self.start_at.timestamp() / grid))
+        return replace(self, start_at=start_at, end_at=_on(grid, math.ceil(self.end_at.timestamp() / grid)))
 
     def whole_days(self) -> tuple[datetime, datetime]:
         """The local midnights around the window: 23, 24 or 25 hours apart for one day."""
@@ -108,7 +126,13 @@ class Timeline:
 
 
 def read(window: Window, metrics: Sequence[Metric]) -> Timeline:
-    """The whole answer: one statement a metric (two with every source), one for conflicts, one for the devices."""
+    """The whole answer, out of one snapshot: one statement a metric (two with every source), one for conflicts, one for
+    the devices.
+    """
+    return reads.consistent([window.patient_id], lambda: _read(window, metrics))
+
+
+def _read(window: Window, metrics: Sequence[Metric]) -> Timeline:
     series = [_series(window, metric) for metric in metrics]
     conflicts = _conflicts(window, metrics)
     return Timeline(
@@ -116,8 +140,12 @@ def read(window: Window, metrics: Sequence[Metric]) -> Timeline:
         series,
         conflicts[:MOST_CONFLICTS],
         len(conflicts) > MOST_CONFLICTS,
-        Source.objects.in_bulk(_mentioned(series, conflicts)),
+        Source.objects.using(reads.database()).in_bulk(_mentioned(series, conflicts)),
     )
+
+
+def _on(grid: int, place: int) -> datetime:
+    return datetime.fromtimestamp(grid * place, UTC)
 
 
 def shape_of(metric: Metric) -> Shape:
@@ -133,11 +161,16 @@ def last_sample_at(patient_ids: Sequence[int], metrics: Iterable[Metric]) -> dic
 
     One probe of the key a patient and metric, newest partition first.
     """
-    return _newest(patient_ids, metrics, datetime.now(UTC) - timedelta(days=LAST_SEEN_DAYS))
+    now = datetime.now(UTC)
+    found = _newest(patient_ids, metrics, now - timedelta(days=LAST_SEEN_DAYS))
+    return {patient_id: min(ending, now) for patient_id, ending in found.items()}
 
 
 def last_sample_ever(patient_id: int, metrics: Iterable[Metric]) -> datetime | None:
-    """As `last_sample_at`, without its bound: it opens every partition, so it is for one patient at a time."""
+    """As `last_sample_at`, without its bounds: it opens every partition, so it is for one patient at a time.
+
+    A running day's total ends at midnight, though that lies ahead: so the answer changes only when the data do.
+    """
     return _newest([patient_id], metrics, datetime.min.replace(tzinfo=UTC)).get(patient_id)
 
 
@@ -208,7 +241,7 @@ def _mentioned(series: Iterable[Series], conflicts: Iterable[Conflict]) -> set[i
 def _conflicts(window: Window, metrics: Iterable[Metric]) -> list[Conflict]:
     """Those that touch the window, by start; one more than `MOST_CONFLICTS` when there are more."""
     numbers = {number for metric in metrics for number in _disputed_as(metric)}
-    found = Conflict.objects.filter(
+    found = Conflict.objects.using(reads.database()).filter(
         patient_id=window.patient_id,
         metric__in=numbers,
         start_at__gte=window.start_at - LOOK_BACK,
@@ -232,7 +265,8 @@ def _settled(window: Window, metric: Metric, *, every: bool, points: int) -> lis
         "stages": metric.adds == "state",
     }
     parameters = _parameters(window, metric, window.start_at, window.end_at)
-    return _fetch(_SETTLED[_kind_of_bucket(metric)], parameters | names)
+    wide = window.end_at - window.start_at > WIDE and shape_of(metric) == "line"
+    return _fetch(_REDUCED if wide else _SETTLED[_kind_of_bucket(metric)], parameters | names)
 
 
 def _bars(window: Window, metric: Metric, *, every: bool) -> list[Row]:
@@ -263,11 +297,12 @@ def _newest(patient_ids: Sequence[int], metrics: Iterable[Metric], since: dateti
     if not patient_ids:
         return {}
     numbers = [metric.number for metric in metrics]
-    return dict(_fetch(_NEWEST, {"patients": list(patient_ids), "metrics": numbers, "since": since}))
+    asked = {"patients": list(patient_ids), "metrics": numbers, "since": since}
+    return reads.consistent(patient_ids, lambda: dict(_fetch(_NEWEST, asked)))
 
 
 def _fetch(statement: str, parameters: dict[str, Any]) -> list[Row]:
-    with connection.cursor() as cursor:
+    with connections[reads.database()].cursor() as cursor:
         cursor.execute(statement, parameters)
         rows: list[Row] = cursor.fetchall()
     return rows
@@ -361,6 +396,40 @@ _SETTLED = {
     kind: _SETTLED_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
 }
 
+# The same for a window that may hold millions of rows: what one source says in one comparison bucket is added up first,
+# as the rows come from the key, and the winner is found among those sums. One pass at about a microsecond a row; only
+# for the samples of a source that keeps within its points is there a second one. What comes out is the same.
+_SUMS = """
+    sample AS MATERIALIZED (
+        SELECT min(start_at) AS start_at, max(end_at) AS end_at, source_id, avg(value) AS value, place,
+               count(*) AS samples, sum(value) AS total, min(value) AS low, max(value) AS high
+        FROM (SELECT *, {bucket} AS bucket, {place} AS place FROM each) told
+        GROUP BY source_id, bucket, place
+    ),"""
+_REDUCED_TAIL = """    drawn AS (
+        SELECT b.*, sum(samples) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
+        FROM bucketed b
+        JOIN winner w ON w.bucket = b.bucket AND (%(every)s OR w.source_id = b.source_id)
+    )
+    SELECT ARRAY[source_id], extract(epoch FROM place)::float8 AS starting,
+           extract(epoch FROM place + make_interval(secs => %(step)s))::float8 AS ending,
+           sum(total) / sum(samples), min(low), max(high)
+    FROM drawn WHERE crowded GROUP BY source_id, place
+    UNION ALL
+    SELECT ARRAY[told.source_id], extract(epoch FROM told.start_at)::float8, extract(epoch FROM told.end_at)::float8,
+           told.value, told.value, told.value
+    FROM drawn JOIN (SELECT *, {bucket} AS bucket, {place} AS place FROM each) told USING (source_id, bucket, place)
+    WHERE NOT crowded
+    ORDER BY 2, 1, 3
+    """
+_PLACE = "date_bin(make_interval(secs => %(step)s), greatest(start_at, %(start)s), '2000-01-01Z')"
+_REDUCED = (
+    _SETTLED_FORM.partition("    drawn AS (")[0]
+    .replace("sample AS (", "each AS NOT MATERIALIZED (", 1)
+    .replace("\n    dispute AS", _SUMS + "\n    dispute AS", 1)
+    + _REDUCED_TAIL
+).format(bucketed=_BUCKETS["seconds"][0], disputed=_BUCKETS["seconds"][1], bucket=_SECONDS.format(""), place=_PLACE)
+
 # Sums by local day. A value is spread evenly over the quarters of an hour it spans; in each quarter one source
 # counts; a vendor's total from local midnight to midnight competes with what the quarters add up to.
 # With `every`, sources do not compete: each one's own sum or total stands.
@@ -415,7 +484,7 @@ _BARS = (
 )
 
 _NEWEST = """
-    SELECT patient_id, max(least(ending, now()))
+    SELECT patient_id, max(ending)
     FROM unnest(%(patients)s::bigint[]) AS patient_id, unnest(%(metrics)s::smallint[]) AS metric,
     LATERAL (
         SELECT s.end_at AS ending FROM biometrics_sample s

@@ -1,7 +1,8 @@
 """What the timeline page draws, and a timeline as the JSON its scripts read.
 
-`GET /patients/<pk>/timeline.json` answers an object with `from` and `to` (Unix seconds), `last_at` (where nothing is
-drawn: when the newest sample before or after ends), `zone`, `sources` ({id: {"name", "kind"}}), `lanes` and
+`GET /patients/<pk>/timeline.json` answers an object with `from` and `to` (Unix seconds; what was asked for, widened to
+whole minutes or quarters of an hour), `last_at` (where nothing is drawn: when the newest sample before or after ends,
+which a running day's does at midnight), `zone`, `sources` ({id: {"name", "kind"}}), `lanes` and
 `conflicts`. A lane has `key`, `title`, `unit` and `series`; a
 series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines`, `usual` (the patient's own range of the
 30 days before `to`: `low`, `high`, `days`; or null) and, with `sources=all`, `every_source`.
@@ -15,10 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from auren.biometrics import baseline
 from auren.biometrics.baseline import Baseline, Daily
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, Metric
 from auren.biometrics.models import Conflict, Source
-from auren.biometrics.timeline import Line, Series, Timeline
+from auren.biometrics.timeline import Line, Series, Timeline, last_sample_ever
 
 DECIMALS = 2
 WHOLE = 100  # from here on decimals say nothing
@@ -73,11 +77,22 @@ RULES = {
 UNITS = {"{steps}": "steps", "{score}": "", "s": "s", "Cel": "°C"}
 
 
+def as_bytes(timeline: Timeline) -> bytes:
+    """The lanes whose metrics `timeline` has, as JSON, with what else the page draws of the patient."""
+    window = timeline.window
+    there = {series.metric for series in timeline.series}
+    shown = [lane for lane in LANES if there.issuperset(lane.metrics)]
+    last_at = None if timeline.has_data else last_sample_ever(window.patient_id, METRICS)
+    days = baseline.daily({window.patient_id: window.zone}, window.end_at)
+    usual = {metric: daily.baseline for (_, metric), daily in days.items()}
+    return msgspec.json.encode(as_json(timeline, last_at, usual, shown))
+
+
 def as_json(
     timeline: Timeline,
     last_at: datetime | None,
-    usual: Mapping[int, Baseline | None] | None = None,
-    shown: Sequence[Lane] = LANES,
+    usual: Mapping[int, Baseline | None],
+    shown: Sequence[Lane],
 ) -> dict[str, Any]:
     """`usual` gives the patient's own range by metric number; `timeline` has the metrics of the lanes `shown`."""
     series = {one.metric.number: one for one in timeline.series}
@@ -88,7 +103,7 @@ def as_json(
         "zone": timeline.window.zone.key,
         "last_at": last_at.timestamp() if last_at else None,
         "sources": {number: {"name": source.name, "kind": source.kind} for number, source in sources.items()},
-        "lanes": [_lane_json(lane, series, sources, usual or {}) for lane in shown],
+        "lanes": [_lane_json(lane, series, sources, usual) for lane in shown],
         "conflicts": [_conflicts_json(alike, sources) for alike in _neighbours(timeline.conflicts)],
         "more_conflicts": timeline.more_conflicts,
     }

@@ -11,13 +11,13 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.db.models import Prefetch, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from auren.biometrics import baseline, timeline
+from auren.biometrics import baseline, timeline, windows
 from auren.biometrics.models import Conflict
 from auren.console import days, lanes
 from devices.models import Link, Patient
@@ -242,9 +242,13 @@ def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
         window, shown = window_of(person, request.GET), _lanes(request.GET)
     except ValueError as error:
         return problem(400, "The request cannot be understood", str(error))
-    found = timeline.read(window, [metric for lane in shown for metric in lane.metrics])
-    last_at = None if found.has_data else timeline.last_sample_ever(person.pk, lanes.METRICS)
-    return JsonResponse(lanes.as_json(found, last_at, _usual(window), shown))
+    known = request.headers.get("If-None-Match", "")
+    metrics = [metric for lane in shown for metric in lane.metrics]
+    found = windows.rendered(window.aligned(), metrics, lanes.as_bytes, known=known)
+    headers = {"ETag": found.etag}
+    if found.body is None:
+        return HttpResponseNotModified(headers=headers)
+    return HttpResponse(found.body, content_type="application/json", headers=headers)
 
 
 def _lanes(asked: QueryDict) -> tuple[lanes.Lane, ...]:
@@ -253,11 +257,6 @@ def _lanes(asked: QueryDict) -> tuple[lanes.Lane, ...]:
     if unknown:
         raise ValueError(f"`lanes` may only name {', '.join(lanes.BY_KEY)}.")
     return tuple(lanes.BY_KEY[key] for key in dict.fromkeys(keys)) or lanes.LANES
-
-
-def _usual(window: timeline.Window) -> dict[int, baseline.Baseline | None]:
-    found = baseline.daily({window.patient_id: window.zone}, window.end_at)
-    return {metric: daily.baseline for (_, metric), daily in found.items()}
 
 
 def problem(status: int, title: str, detail: str) -> JsonResponse:

@@ -2,11 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 
+from django.db.models import F
+
 from auren.biometrics.metrics import BY_NAME
-from auren.biometrics.models import Conflict, Sample, Source
+from auren.biometrics.models import Conflict, Sample, Source, Timeline
 
 PATIENT = 7
 NOON = datetime(2026, 11, 13, 12, tzinfo=UTC)
+
+
+def raise_version(patient_id: int) -> None:
+    Timeline.objects.get_or_create(patient_id=patient_id)
+    Timeline.objects.filter(patient_id=patient_id).update(version=F("version") + 1)
 
 
 def source(kind: str, link_id: int = 1) -> Source:
@@ -25,6 +32,7 @@ def store(
     record: str = "",
     revised_at: datetime = NOON,
 ) -> Sample:
+    raise_version(patient_id)
     return Sample.objects.create(
         patient_id=patient_id,
         metric=BY_NAME[metric].number,
@@ -56,6 +64,7 @@ def dispute(
     rule: str = "person",
     state: str = "overridden",
 ) -> Conflict:
+    raise_version(patient_id)
     return Conflict.objects.create(
         patient_id=patient_id,
         metric=BY_NAME[metric].number,

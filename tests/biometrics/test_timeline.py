@@ -1,3 +1,4 @@
+import itertools
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -7,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from auren.biometrics import timeline
 from auren.biometrics.metrics import BY_NAME, METRICS
+from auren.biometrics.models import Sample
 from auren.biometrics.timeline import Line, Series, Timeline, Window
 from tests.biometrics.stored import NOON, PATIENT, dispute, source, store, store_night
 
@@ -298,3 +300,143 @@ def test_every_statement_over_the_samples_walks_the_key() -> None:
             assert "Seq Scan on biometrics_sample" not in plan
             assert "Index Cond: ((patient_id = " in plan
         cursor.execute("RESET enable_seqscan")
+
+
+def rounded(values: list[float | None]) -> list[float | None]:
+    return [None if value is None else round(value, 9) for value in values]
+
+
+@pytest.mark.parametrize("points", [10, 60, 1_000])
+@pytest.mark.parametrize("every_source", [False, True])
+@pytest.mark.parametrize("metric", ["heart_rate", "blood_glucose"])
+def test_a_wide_window_is_settled_and_reduced_as_a_narrow_one_is(
+    metric: str, every_source: bool, points: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring, watch, phone = source("ring"), source("watch"), source("phone")
+    for place in range(150):
+        store(watch, metric, 60 + place % 7, NOON + place * timedelta(seconds=97))
+    for place in range(40):
+        at = NOON - HOUR + place * 9 * MINUTE
+        store(ring, metric, 80 + place % 5, at, at + 3 * MINUTE, record=f"ring {place}")
+    store(ring, metric, 99, NOON - HOUR, NOON - HOUR + 3 * MINUTE, record="newer", revised_at=NOON + DAY)
+    store(phone, metric, 70, NOON - 2 * HOUR, NOON + 20 * MINUTE)
+    for place in (0, 3, 4):
+        at = NOON + place * 5 * MINUTE
+        dispute(metric, at, at + 5 * MINUTE, {ring: 80, watch: 60}, ring)
+    found = {}
+    for wide in (timedelta(0), 1_000 * DAY):
+        monkeypatch.setattr(timeline, "WIDE", wide)
+        around = {"start_at": NOON - HOUR + 61 * timedelta(seconds=1), "end_at": NOON + 5 * HOUR}
+        drawn = series(metric, points=points, every_source=every_source, **around)
+        found[wide] = [
+            (line.sources, line.start, line.end, rounded(line.value), line.low, line.high)
+            for line in drawn.lines + (drawn.every_source or [])
+        ]
+    assert found[timedelta(0)] == found[1_000 * DAY]
+    assert len(found[timedelta(0)]) >= 2
+
+
+ZONES = ["Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Auckland", "Africa/Cairo"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("year_half", [(2026, 3), (2026, 4), (2026, 9), (2026, 10), (2026, 11)])
+def test_every_day_of_a_month_is_the_patients_own_whatever_the_clocks_do(zone: str, year_half: tuple[int, int]) -> None:
+    year, month = year_half
+    watch = source("watch")
+    home = ZoneInfo(zone)
+    days = [datetime(year, month, day, tzinfo=home).astimezone(UTC) for day in range(1, 29)]
+    days.append(datetime(year, month, 29, tzinfo=home).astimezone(UTC))
+    for start_at, end_at in itertools.pairwise(days):
+        store(watch, "steps", 1, start_at, start_at + QUARTER)
+        store(watch, "steps", 2, end_at - QUARTER, end_at)
+    (line,) = series("steps", start_at=days[0], end_at=days[-1], zone=home).lines
+    assert line.start == [day.timestamp() for day in days[:-1]]
+    assert line.end == [day.timestamp() for day in days[1:]]
+    assert line.value == [pytest.approx(3)] * 28
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [((2026, 4, 5), 24.5), ((2026, 10, 4), 23.5)], ids=["clocks back", "clocks on"]
+)
+def test_a_day_whose_clocks_move_by_half_an_hour_keeps_its_total_and_its_score(
+    day: tuple[int, int, int], hours: float
+) -> None:
+    home = ZoneInfo("Australia/Lord_Howe")
+    start_at = datetime(*day, tzinfo=home).astimezone(UTC)
+    end_at = start_at + timedelta(hours=hours)
+    for metric in ("steps", "oura_activity_score"):
+        store(source("ring"), metric, 70, start_at, end_at)
+        (line,) = series(metric, start_at=start_at, end_at=end_at, zone=home).lines
+        assert (line.start, line.end, line.value) == ([start_at.timestamp()], [end_at.timestamp()], [70])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"])
+@pytest.mark.parametrize("length", [MINUTE, 5 * HOUR, DAY, 14 * DAY, 366 * DAY])
+def test_an_aligned_window_holds_the_one_asked_for_and_not_one_more_day(zone: str, length: timedelta) -> None:
+    home = ZoneInfo(zone)
+    for moved in (timedelta(0), timedelta(seconds=1), timedelta(hours=7, seconds=13), timedelta(minutes=59)):
+        start_at = datetime(2026, 4, 4, tzinfo=home).astimezone(UTC) + moved
+        asked = Window(PATIENT, start_at, start_at + length, home)
+        wider = asked.aligned()
+        assert wider.start_at <= asked.start_at
+        assert asked.end_at <= wider.end_at
+        assert wider.end_at - wider.start_at - length < max(length / 100, 2 * MINUTE)
+        assert wider.whole_days() == asked.whole_days()
+        assert wider.aligned() == wider
+
+
+def test_windows_that_end_a_few_seconds_apart_are_mostly_one() -> None:
+    start_at = NOON + timedelta(seconds=1)
+    asked = [Window(PATIENT, start_at + n * MINUTE, start_at + 14 * DAY + n * MINUTE, BERLIN) for n in range(14)]
+    assert len({window.aligned() for window in asked}) == 1
+
+
+@pytest.mark.parametrize("points", [2, 10])
+def test_a_day_of_a_value_every_five_seconds_keeps_within_few_points_and_loses_no_peak(points: int) -> None:
+    ring = source("ring")
+    about = {"patient_id": PATIENT, "metric": 1, "source": ring, "revised_at": NOON, "delivery_id": 1}
+    times = [NOON - DAY + place * timedelta(seconds=5) for place in range(17_280)]
+    Sample.objects.bulk_create(
+        Sample(start_at=at, end_at=at, record=f"{at:%s}", value=200 if place == 9_000 else 60, **about)
+        for place, at in enumerate(times)
+    )
+    (line,) = series("heart_rate", start_at=NOON - DAY, end_at=NOON, points=points).lines
+    assert 0 < len(line.value) <= points
+    assert max(value for value in line.high if value is not None) == 200
+    assert min(value for value in line.low if value is not None) == 60
+
+
+def test_a_window_in_the_future_and_one_without_data_are_empty() -> None:
+    store(source("ring"), "heart_rate", 50, NOON)
+    for start_at in (NOON + DAY, datetime(2099, 1, 1, tzinfo=UTC)):
+        found = read("heart_rate", "steps", "sleep_stage", "hrv_rmssd", start_at=start_at, end_at=start_at + DAY)
+        assert (found.has_data, found.conflicts, found.sources) == (False, [], {})
+
+
+def test_an_interval_that_reaches_over_both_ends_of_the_window_is_shown_whole() -> None:
+    for metric in ("hrv_rmssd", "spo2", "sleep_stage"):
+        store(source("ring"), metric, 3, NOON - 4 * HOUR, NOON + 4 * HOUR)
+        for length in (MINUTE, 3 * HOUR):
+            (line,) = series(metric, start_at=NOON - HOUR, end_at=NOON - HOUR + length).lines
+            assert (line.start, line.end) == (
+                [(NOON - 4 * HOUR).timestamp()],
+                [(NOON + 4 * HOUR).timestamp()],
+            )
+
+
+def test_of_a_count_that_reaches_over_the_windows_days_only_their_part_counts() -> None:
+    midnight = datetime(2026, 11, 13, tzinfo=BERLIN)
+    store(source("watch"), "steps", 300, midnight - HOUR, midnight + 2 * HOUR)
+    (line,) = series("steps", start_at=midnight, end_at=midnight + DAY).lines
+    assert line.value == [pytest.approx(200)]
+
+
+def test_a_zero_stays_zero_where_a_line_is_reduced_and_a_gap_stays_a_gap() -> None:
+    meter = source("ring")
+    for place in range(100):
+        store(meter, "spo2", 0, NOON + place * MINUTE)
+        store(meter, "spo2", 0, NOON + 12 * HOUR + place * MINUTE)
+    (line,) = series("spo2", start_at=NOON, end_at=NOON + DAY, points=100).lines
+    assert set(line.value) == {0, None}
+    assert line.value.count(None) == 1

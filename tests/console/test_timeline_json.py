@@ -7,7 +7,7 @@ from django.test import Client
 
 from auren.biometrics.models import Source
 from auren.console.lanes import LANES, METRICS
-from devices.models import Patient
+from devices.models import Assignment, Patient
 from tests.biometrics.stored import dispute, store
 
 NOON = datetime(2026, 11, 13, 12, tzinfo=UTC)
@@ -135,8 +135,30 @@ def test_every_source_comes_when_asked_for(clinic: Client, patient: Patient, rin
 
 
 def test_without_a_range_it_is_the_last_fourteen_days(clinic: Client, patient: Patient) -> None:
+    asked_at = datetime.now(UTC).timestamp()
     body = clinic.get(f"/patients/{patient.pk}/timeline.json").json()
-    assert body["to"] - body["from"] == 14 * 86_400
+    assert body["from"] <= asked_at - 14 * 86_400
+    assert asked_at <= body["to"]
+    assert body["to"] - body["from"] == 14 * 86_400 + 15 * 60  # widened to whole quarters of an hour
+
+
+def test_an_answer_that_the_caller_has_is_not_sent_again(clinic: Client, patient: Patient, ring: Source) -> None:
+    address = f"/patients/{patient.pk}/timeline.json?{urlencode(ASKED)}"
+    etag = clinic.get(address).headers["ETag"]
+    again = clinic.get(address, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
+    assert "no-store" in again.headers["Cache-Control"]
+    store(ring, "heart_rate", 50, NOON, patient_id=patient.pk)
+    assert clinic.get(address, headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_who_may_not_see_the_patient_any_more_is_not_told_that_nothing_changed(
+    clinic: Client, patient: Patient, assigned: Assignment
+) -> None:
+    address = f"/patients/{patient.pk}/timeline.json?{urlencode(ASKED)}"
+    etag = clinic.get(address).headers["ETag"]
+    assigned.delete()
+    assert clinic.get(address, headers={"If-None-Match": etag}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -177,7 +199,7 @@ def test_a_zone_that_is_none_falls_back_to_utc(clinic: Client, patient: Patient)
 def test_two_weeks_of_five_minute_heart_rate_take_few_queries(
     clinic: Client, patient: Patient, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(len(METRICS) + 8):
+    with django_assert_max_num_queries(len(METRICS) + 12):
         ask(clinic, patient)
 
 

@@ -26,6 +26,7 @@ let follows = endsNow();
 let lanes = [];
 let answer = null;
 let asking = null;
+let [asked, etag] = ["", ""]; // what `answer` answers, and under which mark: the server says 304 where nothing changed
 let timer = 0;
 
 const page = {
@@ -104,11 +105,14 @@ async function load() {
   asking?.abort();
   asking = new AbortController();
   try {
-    const response = await fetch(address(), { signal: asking.signal, headers: { Accept: "application/json" } });
+    const place = address();
+    const known = place === asked ? { "If-None-Match": etag } : {};
+    const response = await fetch(place, { signal: asking.signal, headers: { Accept: "application/json", ...known } });
+    if (response.status === 304) return undefined;
     if (response.status === 401 || response.status === 404) return window.location.reload(); // the page says why
     const body = await response.json();
     if (!response.ok) throw new Error(body.detail);
-    answer = body;
+    [answer, asked, etag] = [body, place, response.headers.get("ETag")];
     part("failure").hidden = true;
     part("updated").textContent = `Loaded ${clock.full(Date.now() / 1000)}`;
     return redraw();
@@ -162,7 +166,7 @@ function tellAbsent() {
 
 function admitNothing(nothing) {
   const whole = Math.round((view.to - view.from) / DAY);
-  const last = answer.last_at === null ? "There has never been any." : `Last data: ${clock.year(answer.last_at)} (${clock.zone}).`;
+  const last = answer.last_at === null ? "There has never been any." : `Last data: ${clock.year(Math.min(answer.last_at, now()))} (${clock.zone}).`;
   part("nothing").hidden = !nothing;
   part("nothing").textContent = `No data in ${whole > 1 ? `these ${whole} days` : "this range"}. ${last}`;
   part("lanes").hidden = part("absent").hidden = nothing;
