@@ -105,6 +105,6 @@ def test_somebody_elses_patient_has_neither(clinic: Client, patient: Patient, as
 def test_a_night_asks_for_its_own_lanes_only(clinic: Client, patient: Patient, ring: Source) -> None:
     store_night(ring, BERLIN_MIDNIGHT, 2, 3)
     answer = clinic.get(f"/patients/{patient.pk}/timeline.json", {"lanes": "sleep,hrv"})
-    assert [lane["key"] for lane in answer.json()["lanes"]] == ["sleep", "hrv"]
+    assert [lane["key"] for lane in answer.json()["lanes"]] == ["hrv", "sleep"]
     refused = clinic.get(f"/patients/{patient.pk}/timeline.json", {"lanes": "sleep,moon"})
     assert (refused.status_code, refused.json()["detail"][:20]) == (400, "`lanes` may only nam")
