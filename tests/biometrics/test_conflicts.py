@@ -354,7 +354,7 @@ def arrived(event: Event, patient_id: int) -> Incoming | Withdrawal:
 def decide(decided: Decided, metric: str, patient_id: int) -> None:
     scope, links, since = decided
     about: dict[str, Any] = {} if scope == "patient" else {"metric": metric, "since": since / 4}
-    until = {"until": (since + 1) / 4} if scope == "moment" else {}
+    until: dict[str, Any] = {"until": (since + 1) / 4} if scope == "moment" else {}
     with transaction.atomic():
         preference = prefer(*(KINDS[link] for link in links), patient_id=patient_id, **about, **until)
         settle_touched(Patient(pk=patient_id, timezone="UTC"), preference)

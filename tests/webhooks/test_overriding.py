@@ -1,7 +1,9 @@
 """What people decide about devices: it holds, it is told, and it can be taken back."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -60,7 +62,7 @@ def source(who: str, name: str) -> int:
 
 def drawn(who: str) -> list[float | None]:
     """The settled line's values, by time."""
-    window = timeline.Window(number(who), NOON - FIVE, NOON + 12 * FIVE, timeline.ZoneInfo("Europe/Berlin"))
+    window = timeline.Window(number(who), NOON - FIVE, NOON + 12 * FIVE, ZoneInfo("Europe/Berlin"))
     lines = timeline.read(window, [BY_NAME["heart_rate"]]).series[0].lines
     points = sorted((at, value) for line in lines for at, value in zip(line.start, line.value, strict=True))
     return [value for _, value in points if value is not None]
@@ -164,7 +166,7 @@ def test_nothing_of_a_refused_decision_stays(who: str) -> None:
     watch = source(who, "A watch")
     other = Source.objects.create(link_id=99, name="Somebody's ring", kind="ring")
     version = Version.objects.get(patient_id=number(who)).version
-    refused = [
+    refused: list[tuple[str, Callable[[], object]]] = [
         (
             "says nothing in this conflict",
             lambda: override(first, source_id=other.pk, scope="moment", by="a", note="n"),
