@@ -64,8 +64,8 @@ def drawn(who: str) -> list[float | None]:
     """The settled line's values, by time."""
     window = timeline.Window(number(who), NOON - FIVE, NOON + 12 * FIVE, ZoneInfo("Europe/Berlin"))
     lines = timeline.read(window, [BY_NAME["heart_rate"]]).series[0].lines
-    points = sorted((at, value) for line in lines for at, value in zip(line.start, line.value, strict=True))
-    return [value for _, value in points if value is not None]
+    points = [(at, value) for line in lines for at, value in zip(line.start, line.value, strict=True)]
+    return [value for _, value in sorted(point for point in points if point[1] is not None)]
 
 
 def outcome(who: str) -> list[tuple[str, str, str]]:
