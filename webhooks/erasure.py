@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import httpx
 import psycopg
@@ -26,15 +25,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from auren.biometrics.store import ADVANCE, LOCK, LOCKED
 from devices import oauth
 from devices.disconnecting import Ending, end_grant
 from devices.models import ApiKey, Assignment, Erasure, Invitation, Link, Patient, Token
 from devices.remembered import key_of
-from devices.vendors.webhook import digest
 from webhooks import events
 from webhooks.models import Delivery
-from webhooks.storing import SHARDS
+from webhooks.telling import lock_timeline, tell
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +62,7 @@ ORDER BY id FOR UPDATE
 REMOVE = {
     "biometrics_sample": "DELETE FROM biometrics_sample WHERE patient_id = %(patient)s",
     "biometrics_conflict": "DELETE FROM biometrics_conflict WHERE patient_id = %(patient)s",
+    "biometrics_preference": "DELETE FROM biometrics_preference WHERE patient_id = %(patient)s",
     "biometrics_record": "DELETE FROM biometrics_record WHERE patient_id = %(patient)s",
     "biometrics_source": "DELETE FROM biometrics_source WHERE link_id = ANY(%(links)s)",
     "webhooks_attempt": "DELETE FROM webhooks_attempt WHERE delivery_id = ANY(%(deliveries)s)",
@@ -149,7 +147,7 @@ def _erase(
     removed |= _remove({**parameters, "deliveries": deliveries})
     removed |= _remove_person(patient)
     removed["keys_revoked"] = revoke_idle(keys)
-    delivery = tell(traces)
+    delivery = file_event(traces)
     removed = {name: count for name, count in removed.items() if count}
     record = Erasure(external_id=traces.external_id, requested_by=by, reason=reason, delivery_id=delivery.pk)
     record.removed = removed
@@ -160,9 +158,7 @@ def _erase(
 
 def _lock(patient: Patient) -> Traces:
     """The timeline first, as whoever stores does; then the patient, so that nothing new can point to them."""
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, [[patient.pk]])
-        cursor.execute(LOCKED, [[patient.pk]])
+    lock_timeline(patient.pk)
     if not Patient.objects.select_for_update().filter(pk=patient.pk).exists():
         raise NothingToErase(f"{patient.external_id!r} is being, or has been, erased by somebody else.")
     list(Token.objects.select_for_update(of=("self",)).filter(link__patient=patient).order_by("pk"))
@@ -214,38 +210,12 @@ def _blank(model: type[Model], keys: Any) -> None:
     entries.update(object_repr="erased", change_message="")
 
 
-def tell(traces: Traces) -> Delivery:
-    """File the event. Its sequence is above all that the patient has ever had, so it goes out after them."""
-    with connection.cursor() as cursor:
-        cursor.execute(ADVANCE, [[traces.patient_id], [1]])
-        [(_, sequence)] = cursor.fetchall()
-    delivery = Delivery.objects.create(
-        vendor="auren",
-        dedup_key=digest(EVENT_TYPE, uuid4().hex),
-        event_type=EVENT_TYPE,
-        vendor_user_id=traces.external_id,
-        patient_id=traces.patient_id,
-        shard=traces.patient_id % SHARDS,
-        origin="operator",
-        state="stored",
-        stored_at=Now(),
-        sequence=sequence,
-    )
-    delivery.refresh_from_db(fields=["received_at"])
-    delivery.outbox = events.encode(events.Outbox(traces.external_id, [message_of(delivery)]))
-    delivery.save(update_fields=["outbox"])
-    return delivery
+def file_event(traces: Traces) -> Delivery:
+    return tell(EVENT_TYPE, _messages, patient_id=traces.patient_id, external_id=traces.external_id)
 
 
-def message_of(delivery: Delivery) -> events.Message:
-    about = {
-        "patient": delivery.vendor_user_id,
-        "vendor": delivery.vendor,
-        "delivery": delivery.pk,
-        "origin": delivery.origin,
-        "received_at": delivery.received_at,
-    }
-    return events.erased_message(about, erased_at=delivery.received_at)
+def _messages(about: Mapping[str, Any]) -> list[events.Message]:
+    return [events.erased_message(about, erased_at=about["received_at"])]
 
 
 # Outside the transaction

@@ -104,6 +104,7 @@ def conflict_message(about: Mapping[str, Any], change: Change) -> Message:
         "unit": metric.unit,
         "start_at": change.start_at,
         "end_at": change.end_at,
+        "daily": change.daily,
         "values": change.values,
         "winner": change.winner_id,
         "rule": change.rule,

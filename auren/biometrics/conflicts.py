@@ -1,9 +1,10 @@
 """Conflicts: where two sources speak about one metric of one patient in one comparison bucket and differ too much.
 
-Settling looks at the buckets a batch has touched and nowhere else, and it looks at what is stored, not at what
-arrived: so the result is the same whatever the order or repetition of arrivals. One statement finds and writes
-the conflicts of metrics compared over fixed buckets, one those compared over overlapping nights, and one those of a
-vendor's total of a day with what the quarters of an hour of other sources add up to.
+Settling looks at the buckets a batch has touched and nowhere else, and it looks at what is stored and what people have
+decided, not at what arrived: so the result is the same whatever the order or repetition of arrivals, and a decision
+holds when its conflict goes and comes back. One statement finds and writes the conflicts of metrics compared over
+fixed buckets, one those compared over overlapping nights, and one those of counts: each quarter of an hour, and a
+vendor's total of a day with what the quarters of other sources add up to.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import Any
 import msgspec
 import psycopg
 
-from auren.biometrics.metrics import BY_NAME, DAY, METRICS, NIGHT, Metric
+from auren.biometrics import rules
+from auren.biometrics.metrics import BY_NAME, BY_NUMBER, METRICS, NIGHT, Metric
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -25,6 +27,7 @@ class Change(msgspec.Struct, frozen=True):
     metric: int
     start_at: datetime
     end_at: datetime
+    daily: bool
     values: dict[str, float]
     winner_id: int | None
     rule: str
@@ -36,171 +39,229 @@ NIGHT_FAMILY = frozenset(m.number for m in METRICS if m.name.startswith("sleep_"
 ALONE = frozenset(m.number for m in METRICS if m.name.startswith(("oura_", "whoop_")))
 COMPARED = [m for m in METRICS if m.number not in NIGHT_FAMILY | ALONE]
 
-# Kinds of sources in the metric's order; an unknown kind comes last. What one metric's order does not tell apart is
-# decided by the newer revision and then the lower source id, and stays open for a person.
-#
 # PostgreSQL takes every one of these tables of thousands for a few rows, and a young table of samples has no statistics
 # at all. So no two of them are joined, where it might compare each with each, and samples are looked up bucket by
-# bucket (LATERAL), which leaves nothing but the index.
-RULES = """
+# bucket (LATERAL), which leaves nothing but the index. Seconds 0 is the patient's local day.
+GIVEN = f"""
 rule AS (
-    SELECT * FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[],
-                         %(tolerances)s::double precision[], %(orders)s::text[])
-        AS r (metric, seconds, sums, tolerance, kinds)
-)
+    SELECT * FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[])
+        AS r (metric, seconds, sums)
+), zone AS (
+    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
+), {rules.PREFERENCE}
 """
-PICK = """
+# Tolerances and orders are looked up by the metric's number.
+KIND_PLACE = rules.kind_place("string_to_array((%(orders)s::text[])[{0}.metric], ',')", "src")
+# From `value` (patient_id, metric, start_at, end_at, daily, source_id, value, revised_at), what each source says in
+# each bucket, and `swept`, the stretches in which nothing else is a conflict. What decides is what tells the first
+# source from the second: a decision, the metric's order of kinds, or, for want of better, the newer revision and the
+# lower number.
+PICK = f"""
 spoken AS (
-    SELECT v.patient_id, v.metric, v.start_at, v.end_at, v.source_id, v.value, v.revised_at, r.tolerance,
-           coalesce(array_position(string_to_array(r.kinds, ','), src.kind::text), 99) AS place
-    FROM value v
-    JOIN rule r USING (metric)
-    JOIN biometrics_source src ON src.id = v.source_id
+    SELECT *, max(value) OVER bucket - min(value) OVER bucket AS apart
+    FROM value
+    WINDOW bucket AS (PARTITION BY patient_id, metric, start_at, daily)
+), placed AS (
+    SELECT s.*, {rules.place("s")} AS place, {KIND_PLACE.format("s")} AS kind_place
+    FROM spoken s
+    JOIN biometrics_source src ON src.id = s.source_id
+    WHERE s.apart > (CASE WHEN s.daily THEN %(day_tolerances)s ELSE %(tolerances)s END::double precision[])[s.metric]
+), ranked AS (
+    SELECT *, row_number() OVER ranking AS number, lead(source_id) OVER ranking AS second_id,
+           kind_place < lead(kind_place) OVER ranking AS by_kind
+    FROM placed
+    WINDOW ranking AS (PARTITION BY patient_id, metric, start_at, daily ORDER BY {rules.first()})
+), compared AS (
+    SELECT patient_id, metric, start_at, end_at, daily,
+           jsonb_object_agg(source_id, trim_scale(round(value::numeric, 6))) AS values,
+           max(source_id) FILTER (WHERE number = 1) AS winner_id,
+           max(second_id) FILTER (WHERE number = 1) AS second_id,
+           bool_or(by_kind) FILTER (WHERE number = 1) AS by_kind
+    FROM ranked
+    GROUP BY patient_id, metric, start_at, end_at, daily
 ), found AS (
-    SELECT patient_id, metric, start_at, end_at,
-           jsonb_object_agg(source_id, value) AS values,
-           (array_agg(source_id ORDER BY place, revised_at DESC, source_id))[1] AS winner_id,
-           (array_agg(place ORDER BY place))[1] = (array_agg(place ORDER BY place))[2] AS tied
-    FROM spoken
-    GROUP BY patient_id, metric, start_at, end_at, tolerance
-    HAVING count(*) > 1 AND max(value) - min(value) > tolerance
+    SELECT c.*, decision.id AS preference_id, coalesce(made_by, '') AS resolved_by, coalesce(note, '') AS note,
+           CASE WHEN scope = 'patient' THEN 'patient_order' WHEN scope IS NOT NULL THEN 'person'
+                WHEN by_kind THEN 'metric_order' ELSE 'recency' END AS rule
+    FROM compared c
+    LEFT JOIN LATERAL (
+        SELECT * FROM preference p
+        WHERE {rules.concerns("c")}
+          AND array_position(p.sources, c.winner_id) IS DISTINCT FROM array_position(p.sources, c.second_id)
+        ORDER BY p.rank, p.id DESC LIMIT 1
+    ) AS decision ON true
 ), cleared AS (
     DELETE FROM biometrics_conflict c
     USING swept b
-    WHERE c.patient_id = b.patient_id AND c.metric = b.metric AND c.daily = %(daily)s
+    WHERE c.patient_id = b.patient_id AND c.metric = b.metric
       AND c.start_at < b.end_at AND c.end_at > b.start_at AND c.start_at > b.start_at - interval '3 days'
-      AND c.state <> 'overridden'
       AND NOT EXISTS (
         SELECT FROM found f
-        WHERE f.patient_id = c.patient_id AND f.metric = c.metric AND f.start_at = c.start_at
+        WHERE f.patient_id = c.patient_id AND f.metric = c.metric AND f.start_at = c.start_at AND f.daily = c.daily
       )
-    RETURNING c.patient_id, c.metric, c.start_at, c.end_at, c.values
+    RETURNING c.patient_id, c.metric, c.start_at, c.end_at, c.daily, c.values
 ), written AS (
-    INSERT INTO biometrics_conflict AS c (patient_id, metric, start_at, end_at, daily, values, winner_id, rule, state)
-    SELECT patient_id, metric, start_at, end_at, %(daily)s, values, winner_id,
-           CASE WHEN tied THEN 'recency' ELSE 'metric_order' END, CASE WHEN tied THEN 'open' ELSE 'settled' END
+    INSERT INTO biometrics_conflict AS c
+        (patient_id, metric, start_at, end_at, daily, values, winner_id, rule, state, preference_id, resolved_by, note)
+    SELECT patient_id, metric, start_at, end_at, daily, values, winner_id, rule,
+           CASE rule WHEN 'person' THEN 'overridden' WHEN 'recency' THEN 'open' ELSE 'settled' END,
+           preference_id, resolved_by, note
     FROM found
-    ORDER BY patient_id, metric, start_at
+    ORDER BY patient_id, metric, start_at, daily
     ON CONFLICT (patient_id, metric, start_at, daily) DO UPDATE
-    SET end_at = excluded.end_at, values = excluded.values, updated_at = now(),
-        winner_id = CASE WHEN c.state = 'overridden' THEN c.winner_id ELSE excluded.winner_id END,
-        rule = CASE WHEN c.state = 'overridden' THEN c.rule ELSE excluded.rule END,
-        state = CASE WHEN c.state = 'overridden' THEN c.state ELSE excluded.state END
-    WHERE (c.values, c.end_at, c.winner_id) IS DISTINCT FROM (excluded.values, excluded.end_at, excluded.winner_id)
-    RETURNING patient_id, metric, start_at, end_at, values, winner_id, rule, state
+    SET end_at = excluded.end_at, values = excluded.values, winner_id = excluded.winner_id, rule = excluded.rule,
+        state = excluded.state, preference_id = excluded.preference_id, resolved_by = excluded.resolved_by,
+        note = excluded.note, updated_at = now()
+    WHERE (c.end_at, c.values, c.winner_id, c.rule, c.preference_id) IS DISTINCT FROM
+          (excluded.end_at, excluded.values, excluded.winner_id, excluded.rule, excluded.preference_id)
+    RETURNING patient_id, metric, start_at, end_at, daily, values, winner_id, rule, state
 )
-SELECT patient_id, metric, start_at, end_at, values, winner_id, rule, state FROM written
+SELECT * FROM written
 UNION ALL
-SELECT patient_id, metric, start_at, end_at, values, NULL, 'agreed', 'gone' FROM cleared
+SELECT *, NULL, 'agreed', 'gone' FROM cleared
 """
-# Seconds 0 is the patient's local day. Whole-day totals do not take part in quarters of an hour: what is longer
-# than an hour says nothing about one of them.
-FIXED = f"""
-WITH {RULES}, zone AS (
-    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
-), bucket AS (
-    SELECT DISTINCT t.patient_id, t.metric, b.start_at, b.end_at
+# What was touched, as stretches of whole buckets or of the patient's days, each read in one go: a look-up a bucket
+# costs more than what lies between two of them, and that is settled along to the same result. A value that began up to
+# two days before its day may be of it, or reach into it.
+SWEPT = f"""
+bucket AS (
+    SELECT DISTINCT t.patient_id, t.metric, r.seconds, r.sums, '' AS zone, began_at AS start_at,
+           began_at + make_interval(secs => r.seconds) AS end_at
+    FROM touched t
+    JOIN rule r USING (metric)
+    CROSS JOIN LATERAL date_bin(make_interval(secs => nullif(r.seconds, 0)), t.start_at, 'epoch') AS began_at
+    WHERE r.seconds > 0
+    UNION ALL
+    SELECT DISTINCT t.patient_id, t.metric, 0, r.sums, z.name, midnight AT TIME ZONE z.name,
+           (midnight + interval '1 day') AT TIME ZONE z.name
     FROM touched t
     JOIN rule r USING (metric)
     JOIN zone z USING (patient_id)
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN r.seconds > 0 THEN date_bin(make_interval(secs => r.seconds), t.start_at, 'epoch')
-                    ELSE date_trunc('day', t.start_at, z.name) END AS start_at,
-               CASE WHEN r.seconds > 0 THEN date_bin(make_interval(secs => r.seconds), t.start_at, 'epoch')
-                                            + make_interval(secs => r.seconds)
-                    ELSE date_trunc('day', date_trunc('day', t.start_at, z.name) + interval '30 hours', z.name)
-                    END AS end_at
-    ) AS b
-), value AS (
-    SELECT b.patient_id, b.metric, b.start_at, b.end_at, v.source_id, v.revised_at, v.value
-    FROM bucket b
-    JOIN rule r USING (metric)
-    CROSS JOIN LATERAL (
-        SELECT s.source_id, max(s.revised_at) AS revised_at,
-               CASE WHEN r.sums THEN sum(s.value) ELSE avg(s.value) END AS value
-        FROM biometrics_sample s
-        WHERE s.patient_id = b.patient_id AND s.metric = b.metric
-          AND s.start_at >= b.start_at AND s.start_at < b.end_at
-          AND (NOT (r.sums AND r.seconds > 0) OR s.end_at <= s.start_at + interval '1 hour')
-        GROUP BY s.source_id
-    ) AS v
+    CROSS JOIN LATERAL generate_series(
+        date_trunc('day', t.start_at AT TIME ZONE z.name),
+        greatest(t.start_at, t.end_at - interval '1 microsecond') AT TIME ZONE z.name, '1 day') AS midnight
+    WHERE r.seconds = 0
 ), swept AS (
-    SELECT * FROM bucket
+    SELECT patient_id, metric, seconds, sums, zone, min(start_at) AS start_at, max(end_at) AS end_at,
+           min(start_at) - CASE WHEN seconds > 0 THEN interval '0' ELSE interval '2 days' END AS since
+    FROM (
+        SELECT *, count(*) FILTER (WHERE apart) OVER (PARTITION BY patient_id, metric ORDER BY start_at) AS stretch
+        FROM (
+            SELECT *, start_at > lag(end_at) OVER (PARTITION BY patient_id, metric ORDER BY start_at)
+                      + CASE WHEN seconds > 0 THEN interval '1 hour' ELSE interval '2 days' END AS apart
+            FROM bucket
+        ) AS following
+    ) AS numbered
+    GROUP BY patient_id, metric, seconds, sums, zone, stretch
+), said AS (
+    SELECT b.patient_id, b.metric, b.seconds, b.sums, b.zone, b.start_at AS since, b.end_at AS until,
+           s.source_id, s.start_at, s.end_at, s.value, s.revised_at
+    FROM swept b
+    CROSS JOIN LATERAL (
+        SELECT DISTINCT ON ({rules.TWICE}) * FROM biometrics_sample
+        WHERE patient_id = b.patient_id AND metric = b.metric AND start_at >= b.since AND start_at < b.end_at
+        ORDER BY {rules.NEWEST}
+    ) AS s
+    WHERE s.start_at >= b.start_at OR s.end_at >= b.start_at
+)
+"""
+FIXED = f"""
+WITH {GIVEN}, {SWEPT}, value AS (
+    SELECT patient_id, metric, bucket.start_at, bucket.end_at, false AS daily, source_id,
+           CASE WHEN sums THEN sum(value) ELSE avg(value) END AS value, max(revised_at) AS revised_at
+    FROM said s
+    CROSS JOIN LATERAL (
+        SELECT date_bin(make_interval(secs => s.seconds), s.start_at, 'epoch') AS start_at,
+               date_bin(make_interval(secs => s.seconds), s.start_at, 'epoch')
+               + make_interval(secs => s.seconds) AS end_at
+        WHERE s.seconds > 0
+        UNION ALL
+        SELECT day, date_trunc('day', day + interval '30 hours', s.zone)
+        FROM (SELECT {rules.day_of("s", "s.zone")} AS day WHERE s.seconds = 0) AS local
+    ) AS bucket
+    WHERE bucket.start_at >= s.since AND bucket.start_at < s.until
+    GROUP BY patient_id, metric, bucket.start_at, bucket.end_at, source_id, sums
 ), {PICK}
 """
-# What the quarters add up to is drawn from whichever source comes first in each of them, so that a phone fills the
-# hours the watch was off; the sum goes by the name of the first of those sources.
-DAILY = f"""
-WITH {RULES}, zone AS (
-    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
-), bucket AS (
-    SELECT DISTINCT t.patient_id, t.metric, day.start_at,
-           date_trunc('day', day.start_at + interval '30 hours', z.name) AS end_at
-    FROM touched t
-    JOIN rule r USING (metric)
-    JOIN zone z USING (patient_id)
-    CROSS JOIN LATERAL (SELECT date_trunc('day', t.start_at, z.name) AS start_at) AS day
-), spoken_of AS (
-    SELECT b.patient_id, b.metric, b.start_at, b.end_at, s.source_id, s.revised_at, s.value,
-           s.start_at AS began_at, s.end_at AS ended_at, (s.start_at, s.end_at) = (b.start_at, b.end_at) AS whole,
-           coalesce(array_position(string_to_array(r.kinds, ','), src.kind::text), 99) AS place
-    FROM bucket b
-    JOIN rule r USING (metric)
-    CROSS JOIN LATERAL (
-        SELECT * FROM biometrics_sample s
-        WHERE s.patient_id = b.patient_id AND s.metric = b.metric
-          AND s.start_at >= b.start_at AND s.start_at < b.end_at
-          AND ((s.start_at, s.end_at) = (b.start_at, b.end_at) OR s.end_at <= s.start_at + interval '1 hour')
-        OFFSET 0
-    ) AS s
-    JOIN biometrics_source src ON src.id = s.source_id
+# A quarter's count comes from whichever source comes first in it, so that a phone fills the hours the
+# watch was off; the day's sum goes by the name of the first of those sources. What is longer than an hour says nothing
+# about one quarter, and a total nothing about any.
+COUNTS = f"""
+WITH {GIVEN}, {SWEPT}, counted AS (
+    SELECT *, {rules.is_total("s")} AS total FROM said s
 ), total AS (
-    SELECT patient_id, metric, start_at, end_at, source_id, max(revised_at) AS revised_at, max(value) AS value
-    FROM spoken_of WHERE whole GROUP BY patient_id, metric, start_at, end_at, source_id
+    SELECT patient_id, metric, day AS start_at, date_trunc('day', day + interval '30 hours', zone) AS end_at,
+           true AS daily, source_id, max(value) AS value, max(revised_at) AS revised_at
+    FROM counted c, LATERAL (SELECT {rules.day_of("c", "c.zone")} AS day OFFSET 0) AS local
+    WHERE total AND day >= since AND day < until
+    GROUP BY patient_id, metric, day, zone, source_id
 ), quarter AS (
-    SELECT patient_id, metric, start_at, end_at, source_id, place, slot, max(revised_at) AS revised_at,
-           sum(value * CASE WHEN ended_at = began_at THEN 1 ELSE
-               extract(epoch FROM least(ended_at, slot + interval '15 minutes') - greatest(began_at, slot))
-               / extract(epoch FROM ended_at - began_at) END) AS value
-    FROM spoken_of, LATERAL generate_series(
-        date_bin('15 minutes', began_at, 'epoch'),
-        greatest(began_at, ended_at - interval '1 microsecond'), '15 minutes') AS slot
-    WHERE NOT whole AND slot < end_at AND (patient_id, metric, start_at) IN (
-        SELECT patient_id, metric, start_at FROM total
-    )
-    GROUP BY patient_id, metric, start_at, end_at, source_id, place, slot
-), counted AS (
-    SELECT DISTINCT ON (patient_id, metric, start_at, slot) *
-    FROM quarter
-    ORDER BY patient_id, metric, start_at, slot, place, source_id
+    SELECT patient_id, metric, slot AS start_at, slot + {rules.QUARTER} AS end_at, false AS daily, source_id,
+           sum({rules.share("c", "slot")}) AS value, max(revised_at) AS revised_at,
+           bool_and(c.end_at <= c.start_at + interval '1 hour') AS fine, zone
+    FROM counted c, LATERAL {rules.quarters("c", "since", "until")} AS slot
+    WHERE NOT total AND slot < until
+    GROUP BY patient_id, metric, slot, source_id, zone
+), dated AS (
+    SELECT *, date_trunc('day', start_at, zone) AS day FROM quarter
+), drawn AS (
+    SELECT DISTINCT ON (patient_id, metric, start_at) *
+    FROM (
+        SELECT d.*, {rules.place("d")} AS place, {KIND_PLACE.format("d")} AS kind_place
+        FROM dated d
+        JOIN biometrics_source src ON src.id = d.source_id
+        WHERE (d.patient_id, d.metric, d.day) IN (SELECT patient_id, metric, start_at FROM total)
+    ) AS candidate
+    ORDER BY patient_id, metric, start_at, {rules.first()}
+), part AS (
+    SELECT patient_id, metric, day AS start_at, date_trunc('day', day + interval '30 hours', zone) AS end_at,
+           true AS daily, source_id, kind_place, sum(value) AS value, max(revised_at) AS revised_at
+    FROM drawn
+    GROUP BY patient_id, metric, day, zone, source_id, kind_place
+), summed AS (
+    SELECT patient_id, metric, start_at, end_at, daily,
+           (array_agg(source_id ORDER BY {rules.first()}))[1] AS source_id, sum(value) AS value,
+           max(revised_at) AS revised_at
+    FROM (SELECT part.*, {rules.place("part")} AS place FROM part) AS placed_part
+    GROUP BY patient_id, metric, start_at, end_at, daily
 ), value AS (
+    SELECT patient_id, metric, start_at, end_at, daily, source_id, value, revised_at FROM quarter WHERE fine
+    UNION ALL
     SELECT * FROM total
     UNION ALL
-    SELECT patient_id, metric, start_at, end_at, (array_agg(source_id ORDER BY place, source_id))[1],
-           max(revised_at), sum(value)
-    FROM counted c
-    GROUP BY patient_id, metric, start_at, end_at
-    HAVING (array_agg(source_id ORDER BY place, source_id))[1] NOT IN (
-        SELECT w.source_id FROM total w
-        WHERE w.patient_id = c.patient_id AND w.metric = c.metric AND w.start_at = c.start_at
+    SELECT * FROM summed
+    WHERE (patient_id, metric, start_at, source_id) NOT IN (
+        SELECT patient_id, metric, start_at, source_id FROM total
     )
-), swept AS (
-    SELECT * FROM bucket
 ), {PICK}
 """
 # Nights that overlap, directly or through a third, are one: so it does not matter which of them came first. Three
 # days on either side are far more than such a chain spans, and bound the search. A point is taken for a second long.
 # What was touched is swept of conflicts even where no sample is left.
 OVERLAPPING = f"""
-WITH {RULES}, near AS (
-    SELECT DISTINCT s.patient_id, s.metric, s.source_id, s.record, s.start_at, s.end_at, s.value, s.revised_at,
+WITH {GIVEN}, reached AS (
+    SELECT patient_id, metric, start_at, greatest(end_at, start_at + interval '1 second') AS end_at
+    FROM touched JOIN rule USING (metric)
+), stretch AS (
+    SELECT patient_id, metric, min(start_at) - interval '3 days' AS start_at, max(end_at) + interval '3 days' AS end_at
+    FROM (
+        SELECT *, count(*) FILTER (WHERE apart) OVER (PARTITION BY patient_id, metric ORDER BY start_at) AS stretch
+        FROM (
+            SELECT *, start_at > interval '6 days' + max(end_at) OVER (
+                PARTITION BY patient_id, metric ORDER BY start_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS apart
+            FROM reached
+        ) AS following
+    ) AS numbered
+    GROUP BY patient_id, metric, stretch
+), near AS (
+    SELECT s.patient_id, s.metric, s.source_id, s.record, s.start_at, s.end_at, s.value, s.revised_at,
            greatest(s.end_at, s.start_at + interval '1 second') AS until
-    FROM touched t
-    JOIN rule r USING (metric)
+    FROM stretch t
     CROSS JOIN LATERAL (
         SELECT * FROM biometrics_sample s
         WHERE s.patient_id = t.patient_id AND s.metric = t.metric
-          AND s.start_at > t.start_at - interval '3 days' AND s.start_at < t.end_at + interval '3 days'
+          AND s.start_at > t.start_at AND s.start_at < t.end_at
         OFFSET 0
     ) AS s
 ), following AS (
@@ -215,7 +276,7 @@ WITH {RULES}, near AS (
     ) AS night
     FROM following
 ), bucket AS (
-    SELECT patient_id, metric, night, min(start_at) AS start_at, max(end_at) AS end_at
+    SELECT patient_id, metric, night, min(start_at) AS start_at, max(until) AS end_at
     FROM numbered n
     GROUP BY patient_id, metric, night
     HAVING EXISTS (
@@ -225,35 +286,47 @@ WITH {RULES}, near AS (
     )
 ), value AS (
     SELECT DISTINCT ON (b.patient_id, b.metric, b.start_at, n.source_id)
-           b.patient_id, b.metric, b.start_at, b.end_at, n.source_id, n.value, n.revised_at
+           b.patient_id, b.metric, b.start_at, b.end_at, false AS daily, n.source_id, n.value, n.revised_at
     FROM bucket b
     JOIN numbered n USING (patient_id, metric, night)
-    ORDER BY b.patient_id, b.metric, b.start_at, n.source_id, n.end_at - n.start_at DESC, n.start_at, n.record
+    ORDER BY b.patient_id, b.metric, b.start_at, n.source_id, n.end_at - n.start_at DESC, n.start_at,
+             n.revised_at DESC, n.record
 ), swept AS (
     SELECT patient_id, metric, start_at, end_at FROM bucket
     UNION
-    SELECT patient_id, metric, start_at, end_at FROM touched JOIN rule USING (metric)
+    SELECT patient_id, metric, start_at, greatest(end_at, start_at + interval '1 second')
+    FROM touched JOIN rule USING (metric)
 ), {PICK}
 """
 
 
-def _rules(metrics: list[Metric], seconds: list[int], *, daily: bool = False) -> dict[str, object]:
+def _seconds(metric: Metric) -> int:
+    return metric.bucket if isinstance(metric.bucket, int) and not metric.cumulative else 0
+
+
+def _given(metrics: list[Metric]) -> dict[str, Any]:
+    by_number = [BY_NUMBER.get(number) for number in range(1, max(BY_NUMBER) + 1)]
     return {
-        "daily": daily,
         "metrics": [metric.number for metric in metrics],
-        "seconds": seconds,
+        "seconds": [_seconds(metric) for metric in metrics],
         "sums": [metric.adds == "sum" for metric in metrics],
-        "tolerances": [float(metric.day_tolerance if daily else metric.tolerance) for metric in metrics],
-        "orders": [",".join(metric.order) for metric in metrics],
+        "tolerances": [metric and float(metric.tolerance) for metric in by_number],
+        "day_tolerances": [metric and float(metric.day_tolerance) for metric in by_number],
+        "orders": [metric and ",".join(metric.order) for metric in by_number],
     }
 
 
-_FIXED_METRICS = [metric for metric in COMPARED if metric.bucket != NIGHT]
-_FIXED_RULES = _rules(_FIXED_METRICS, [0 if m.bucket == DAY else int(m.bucket) for m in _FIXED_METRICS])
-_DAILY_METRICS = [metric for metric in COMPARED if metric.cumulative]
-_DAILY_RULES = _rules(_DAILY_METRICS, [0] * len(_DAILY_METRICS), daily=True)
-_NIGHT_METRICS = [metric for metric in COMPARED if metric.bucket == NIGHT]
-_NIGHT_RULES = _rules(_NIGHT_METRICS, [0] * len(_NIGHT_METRICS))
+STATEMENTS = (
+    (FIXED, _given([metric for metric in COMPARED if metric.bucket != NIGHT and not metric.cumulative])),
+    (OVERLAPPING, _given([metric for metric in COMPARED if metric.bucket == NIGHT])),
+    (COUNTS, _given([metric for metric in COMPARED if metric.cumulative])),
+)
+
+
+def statements(zones: Mapping[int, str]) -> list[tuple[str, dict[str, Any]]]:
+    """What settles the temporary table `touched`, with its parameters; each returns rows of `Change`'s fields."""
+    people = {"patients": list(zones), "zones": list(zones.values())}
+    return [(statement, given | people) for statement, given in STATEMENTS]
 
 
 async def settle(connection: Connection, zones: Mapping[int, str]) -> list[Change]:
@@ -261,13 +334,8 @@ async def settle(connection: Connection, zones: Mapping[int, str]) -> list[Chang
 
     `zones` gives the IANA zone of every patient in it. Returns the conflicts that came, changed or went.
     """
-    days = {"patients": list(zones), "zones": list(zones.values())}
     changes: list[Change] = []
-    for statement, parameters in (
-        (FIXED, _FIXED_RULES | days),
-        (OVERLAPPING, _NIGHT_RULES),
-        (DAILY, _DAILY_RULES | days),
-    ):
+    for statement, parameters in statements(zones):
         cursor = await connection.execute(statement, parameters)
         changes += [Change(*row) for row in await cursor.fetchall()]
     return changes

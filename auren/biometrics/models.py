@@ -1,5 +1,6 @@
 """What a sample is, and what the timeline is made of. Patients, links and deliveries are numbers here."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
@@ -71,12 +72,41 @@ class Sample(models.Model):
         return f"{self.metric} {self.value:g} at {self.start_at:%Y-%m-%d %H:%M}"
 
 
+class Preference(models.Model):
+    """What a person decided about a patient's devices: `sources` in their order, the first one counts.
+
+    `scope` says about what: a `moment` (one metric from `since` to `until`), a `metric` from `since` on, or all of a
+    `patient`. Of one scope the newest decision comes first; where its devices say nothing, the one before it decides.
+    Rows are never removed while the patient is there: one that was undone says by whom and why.
+    """
+
+    SCOPES = [(scope, scope) for scope in ("moment", "metric", "patient")]
+
+    patient_id = models.BigIntegerField()
+    scope = models.CharField(max_length=16, choices=SCOPES)
+    metric = models.SmallIntegerField(null=True)
+    since = models.DateTimeField(null=True)
+    until = models.DateTimeField(null=True)
+    daily = models.BooleanField(null=True)
+    sources = ArrayField(models.BigIntegerField())
+    made_by = models.CharField(max_length=150)
+    note = models.TextField()
+    made_at = models.DateTimeField(db_default=Now())
+    undone_by = models.CharField(max_length=150, blank=True, db_default="")
+    undone_note = models.TextField(blank=True, db_default="")
+    undone_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.made_by}'s decision of {self.made_at:%Y-%m-%d} for patient {self.patient_id}"
+
+
 class Conflict(models.Model):
     """Two or more sources that speak about one metric in one comparison bucket and differ beyond its tolerance.
 
     `values` maps a source's id to what it says, in the metric's unit. `rule` is what decided: `person`,
-    `patient_order`, `metric_order` or `recency`. `daily` is a vendor's total of a day against the sum of its quarters
-    of an hour, which may be in conflict themselves.
+    `patient_order`, `metric_order` or `recency`; where it was a person, `preference` is the decision, `resolved_by`
+    and `note` are from there. `daily` is a vendor's total of a day against the sum of its quarters of an hour, which
+    may be in conflict themselves.
     """
 
     STATES = [(state, state) for state in ("settled", "overridden", "open")]
@@ -90,6 +120,7 @@ class Conflict(models.Model):
     winner = models.ForeignKey(Source, models.DO_NOTHING, db_constraint=False, db_index=False)
     rule = models.CharField(max_length=16)
     state = models.CharField(max_length=16, choices=STATES)
+    preference = models.ForeignKey(Preference, models.DO_NOTHING, null=True, db_constraint=False, db_index=False)
     resolved_by = models.CharField(max_length=150, blank=True, db_default="")
     note = models.TextField(blank=True, db_default="")
     updated_at = models.DateTimeField(db_default=Now())

@@ -180,8 +180,8 @@ WITH written AS (
     ON CONFLICT (patient_id, metric, start_at, source_id, record) DO UPDATE
     SET end_at = excluded.end_at, value = excluded.value, utc_offset_minutes = excluded.utc_offset_minutes,
         revised_at = excluded.revised_at, delivery_id = excluded.delivery_id
-    WHERE (s.end_at, s.value, s.utc_offset_minutes)
-        IS DISTINCT FROM (excluded.end_at, excluded.value, excluded.utc_offset_minutes)
+    WHERE (s.end_at, s.value, s.utc_offset_minutes, s.revised_at)
+        IS DISTINCT FROM (excluded.end_at, excluded.value, excluded.utc_offset_minutes, excluded.revised_at)
     RETURNING patient_id, metric, start_at, end_at, record
 )
 INSERT INTO touched

@@ -181,7 +181,8 @@ def _neighbours(conflicts: Iterable[Conflict]) -> list[list[Conflict]]:
     groups: list[list[Conflict]] = []
     latest: dict[tuple[object, ...], list[Conflict]] = {}
     for conflict in conflicts:
-        kind = (conflict.metric, frozenset(conflict.values), conflict.winner_id, conflict.rule, conflict.state)
+        decided = (conflict.winner_id, conflict.rule, conflict.state, conflict.preference_id)
+        kind = (conflict.metric, frozenset(conflict.values), *decided)
         group = latest.get(kind)
         if group and conflict.start_at - group[-1].end_at <= NEAR:
             group.append(conflict)
@@ -223,4 +224,6 @@ def _within(label: str) -> str:
 def _why(conflict: Conflict, metric: Metric, sources: dict[int, Source]) -> str:
     if conflict.rule == "metric_order" and conflict.winner_id in sources:
         return f"for {_within(metric.label)} the order is {', '.join(metric.order)}"
+    if conflict.rule == "person" and conflict.resolved_by:
+        return f"{conflict.resolved_by} decided: {conflict.note}"
     return RULES.get(conflict.rule, conflict.rule)

@@ -10,7 +10,7 @@ from auren.biometrics import timeline
 from auren.biometrics.metrics import BY_NAME, METRICS
 from auren.biometrics.models import Sample
 from auren.biometrics.timeline import Line, Series, Timeline, Window
-from tests.biometrics.stored import NOON, PATIENT, dispute, source, store, store_night
+from tests.biometrics.stored import NOON, PATIENT, decide, dispute, source, store, store_night
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -55,19 +55,48 @@ def test_of_two_devices_of_one_kind_the_lower_number_draws() -> None:
     assert by_source(series("heart_rate").lines) == {(first.pk,): [60]}
 
 
-def test_a_conflicts_winner_draws_instead_of_the_preferred_device() -> None:
+def test_what_a_person_decided_for_a_moment_draws_there_and_nowhere_else() -> None:
     ring, watch = source("ring"), source("watch")
-    for place in range(2):
+    for place in range(3):
         store(ring, "heart_rate", 48, NOON + place * 5 * MINUTE)
         store(watch, "heart_rate", 61, NOON + place * 5 * MINUTE)
-    dispute("heart_rate", NOON, NOON + 5 * MINUTE, {ring: 48, watch: 61}, ring)
-    assert by_source(series("heart_rate").lines) == {(ring.pk,): [48], (watch.pk,): [61]}
+    decide(ring, metric="heart_rate", since=NOON + 5 * MINUTE, until=NOON + 10 * MINUTE)
+    assert by_source(series("heart_rate").lines) == {(ring.pk,): [48], (watch.pk,): [61, 61]}
 
 
-def test_a_conflict_whose_winner_has_nothing_left_does_not_hide_the_others() -> None:
+def test_what_a_person_decided_for_a_metric_draws_from_then_on() -> None:
+    ring, watch = source("ring"), source("watch")
+    for place in range(3):
+        store(ring, "heart_rate", 48, NOON + place * 5 * MINUTE)
+        store(watch, "heart_rate", 61, NOON + place * 5 * MINUTE)
+    decide(ring, metric="heart_rate", since=NOON + 5 * MINUTE)
+    assert by_source(series("heart_rate").lines) == {(watch.pk,): [61], (ring.pk,): [48, 48]}
+
+
+def test_a_patients_own_order_draws_where_the_devices_agree_too() -> None:
+    ring, watch, phone = source("ring"), source("watch"), source("phone")
+    for by, value in ((ring, 60), (watch, 61)):
+        store(by, "heart_rate", value, NOON)
+    for by in (watch, phone):
+        store(by, "heart_rate", 62, NOON + HOUR)
+    decide(phone, ring)
+    assert by_source(series("heart_rate").lines) == {(ring.pk,): [60], (phone.pk,): [62]}
+
+
+def test_a_decision_for_a_device_that_has_nothing_left_does_not_hide_the_others() -> None:
     ring, watch = source("ring"), source("watch")
     store(watch, "heart_rate", 61, NOON)
-    dispute("heart_rate", NOON, NOON + 5 * MINUTE, {ring: 48, watch: 61}, ring)
+    decide(ring, metric="heart_rate", since=NOON, until=NOON + 5 * MINUTE)
+    assert by_source(series("heart_rate").lines) == {(watch.pk,): [61]}
+
+
+def test_an_undone_decision_draws_nothing() -> None:
+    ring, watch = source("ring"), source("watch")
+    for by, value in ((ring, 60), (watch, 61)):
+        store(by, "heart_rate", value, NOON)
+    decided = decide(ring)
+    decided.undone_at = NOON
+    decided.save()
     assert by_source(series("heart_rate").lines) == {(watch.pk,): [61]}
 
 
@@ -159,13 +188,44 @@ def test_a_daily_total_gives_way_to_a_preferred_device_that_counted() -> None:
     assert by_source(series("steps").lines) == {(watch.pk,): [8_500]}
 
 
-def test_a_conflict_over_the_day_decides_between_total_and_sum() -> None:
-    ring, watch = source("ring"), source("watch")
+def test_a_decision_about_the_day_is_between_total_and_sum_and_none_about_its_quarters() -> None:
+    ring, watch, phone = source("ring"), source("watch"), source("phone")
     midnight = datetime(2026, 11, 13, tzinfo=BERLIN)
     store(ring, "steps", 9_000, midnight, midnight + DAY)
-    store(watch, "steps", 8_500, NOON, NOON + QUARTER)
-    dispute("steps", midnight, midnight + DAY, {ring: 9_000, watch: 8_500}, ring)
+    for by, value in ((watch, 8_500), (phone, 300)):
+        store(by, "steps", value, NOON, NOON + QUARTER)
+    decide(ring, metric="steps", since=midnight, until=midnight + DAY, daily=True)
     assert by_source(series("steps").lines) == {(ring.pk,): [9_000]}
+    decide(phone, metric="steps", since=midnight, until=midnight + DAY, daily=True)
+    assert by_source(series("steps").lines) == {(ring.pk,): [9_000]}
+    decide(watch, metric="steps", since=midnight, until=midnight + DAY, daily=True)
+    assert by_source(series("steps").lines) == {(watch.pk,): [8_500]}
+
+
+def test_a_patients_order_decides_quarter_by_quarter() -> None:
+    watch, phone = source("watch"), source("phone")
+    for place, counted in enumerate([(watch, 100), (phone, 90)]):
+        store(counted[0], "steps", counted[1], NOON, NOON + QUARTER)
+        store(counted[0], "steps", 7, NOON + (1 + place) * QUARTER, NOON + (2 + place) * QUARTER)
+    decide(phone)
+    assert by_source(series("steps").lines) == {(watch.pk, phone.pk): [104]}
+
+
+def test_a_total_of_24_hours_is_one_on_a_day_of_25_too() -> None:
+    ring, phone = source("ring"), source("phone")
+    midnight = datetime(2026, 10, 25, tzinfo=BERLIN).astimezone(UTC)
+    store(ring, "steps", 7_000, midnight, midnight + 24 * HOUR)
+    store(phone, "steps", 300, midnight + 9 * HOUR, midnight + 9 * HOUR + QUARTER)
+    assert by_source(series("steps", start_at=midnight, end_at=midnight + DAY).lines) == {(ring.pk,): [7_000]}
+
+
+def test_the_nights_decision_gives_the_stages_where_durations_agree_too() -> None:
+    ring, band = source("ring"), source("band")
+    evening = NOON - 14 * HOUR
+    store_night(ring, evening, 2, 3)
+    store_night(band, evening, 2, 4)
+    decide(band, metric="sleep_duration", since=evening)
+    assert by_source(series("sleep_stage").lines) == {(band.pk,): [2, 4]}
 
 
 @pytest.mark.parametrize(("day", "hours"), [((2026, 10, 25), 25), ((2026, 3, 29), 23), ((2026, 11, 13), 24)])
