@@ -26,7 +26,7 @@ HEART_RATE = BY_NAME["heart_rate"]
 STEP_SECONDS = 5
 YEAR_ROWS = 365 * 86_400 // STEP_SECONDS
 DAYS = 20
-LOADERS = int(os.environ.get('LOADERS', '2'))
+LOADERS = int(os.environ.get("LOADERS", "2"))
 MILLION = 1_000_000
 PATIENT = 1_000_000  # the one whose day is read; the others follow
 
