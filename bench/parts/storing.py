@@ -4,6 +4,7 @@ Ours is the whole way: claim, parse, normalise, conflicts, outbox, states. Their
 writes them: a table of the same columns and key (not partitioned), a transaction for a thousand samples.
 """
 
+import asyncio
 import os
 import statistics
 import sys
@@ -19,6 +20,7 @@ from django.conf import settings
 from sqlalchemy.dialects.postgresql import insert
 
 from auren.biometrics.metrics import BY_NAME
+from auren.postgres import connect
 from bench.parts.phones import PATIENTS, PEOPLE, SAMPLES, Phones
 from bench.parts.sizes import print_sizes
 from devices.vendors.registry import VENDORS
@@ -30,6 +32,7 @@ DELIVERIES = 200  # a round of ours
 BATCHES = 20  # a round of theirs
 
 TABLE = "CREATE TABLE IF NOT EXISTS replaced_sample (LIKE biometrics_sample INCLUDING DEFAULTS INCLUDING INDEXES)"
+LEFT = "SELECT 1 FROM webhooks_delivery WHERE state IN ('received', 'retrying') LIMIT 1"
 KEY = ("patient_id", "metric", "start_at", "source_id", "record")
 CHANGED = ("end_at", "value", "utc_offset_minutes", "revised_at", "delivery_id")
 
@@ -72,7 +75,7 @@ class Cost:
 
 
 async def work() -> None:
-    """One worker, as `manage.py process_deliveries --until-idle` makes it."""
+    """One worker, as `manage.py process_deliveries` makes it, until nothing is left to store."""
     clock = DatabaseClock()
     processor = Processor(cast(Asking, Unasked()), clock, recent_days=settings.RECENT_DAYS)
     worker = Worker(
@@ -83,7 +86,13 @@ async def work() -> None:
         poll=settings.POLL_INTERVAL,
         sandbox=False,
     )
-    await worker.run_until_idle()
+    stop = asyncio.Event()
+    working = asyncio.create_task(worker.run(stop))
+    async with await connect("bench") as watching:
+        while await (await watching.execute(LEFT)).fetchone() is not None:
+            await asyncio.sleep(0.1)
+    stop.set()
+    await working
 
 
 def rows_of(phones: Phones) -> list[dict[str, Any]]:

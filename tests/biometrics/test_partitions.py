@@ -91,7 +91,7 @@ def test_a_month_is_made_while_others_read_and_write_the_table(database: str) ->
     coming = partitions.months_from(TODAY, 4)
     with psycopg.connect(database) as other:
         other.execute(f"SELECT FROM biometrics_sample WHERE start_at >= '{TODAY}Z' AND start_at < '{TODAY} 23:59Z'")
-        other.execute("LOCK TABLE biometrics_sample IN ROW EXCLUSIVE MODE")
+        other.execute("LOCK TABLE ONLY biometrics_sample IN ROW EXCLUSIVE MODE")
         assert create_missing(partitions.months_from(TODAY, 1)) == [f"biometrics_sample_{coming:%Y_%m}"]
 
 
