@@ -13,7 +13,7 @@ JOBS ?= 2
 COVERAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types migrations docs kafka clean
+.PHONY: help run test lint types migrations docs bench-store kafka clean
 
 help:
 	@echo "make run      the whole bridge on this machine, with demo people: http://127.0.0.1:8000"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint     ruff's rules and format"
 	@echo "make types    mypy, strict"
 	@echo "make docs     docs/metrics.md anew, out of the code"
+	@echo "make bench-store  what storing and reading cost, on a PostgreSQL of its own; ARGS='--others 100' million rows"
 	@echo "make kafka    a real Apache Kafka 4 in the foreground, at KAFKA_PORT=9092; needs Java 17 and Maven"
 	@echo "make clean    remove the environment, caches, and the data of make run"
 	@echo "PYTHON=python3.12 chooses the Python that $(VENV) is made with."
@@ -46,6 +47,9 @@ migrations: $(VENV)/test.stamp
 
 docs: $(VENV)/run.stamp
 	$(RUN) manage.py document_metrics
+
+bench-store: $(VENV)/test.stamp
+	@exec $(RUN) -m bench.store $(ARGS)
 
 kafka:
 	@exec deploy/kafka/run $(KAFKA_PORT)
