@@ -1,6 +1,7 @@
 """Reading settings from the environment: one function a type, each naming the variable it could not read."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -48,6 +49,14 @@ def number(name: str, default: float, *, low: float = 0) -> float:
 
 def whole(name: str, default: int, *, low: int = 0) -> int:
     return int(number(name, default, low=low))
+
+
+def rate(name: str, default: str) -> str:
+    """How many in how many seconds, as `600/60`; `0` is no limit."""
+    value = text(name, default)
+    if not re.fullmatch(r"0|[1-9][0-9]{0,8}/[1-9][0-9]{0,8}", value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write requests/seconds, such as 600/60, or 0 for no limit.")
+    return value
 
 
 def database(name: str, url: str, *, connect_timeout: int = 5) -> dict[str, object]:

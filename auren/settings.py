@@ -75,6 +75,11 @@ WHOOP_TOKEN_URL = env.text("WHOOP_TOKEN_URL", "https://api.prod.whoop.com/oauth/
 WHOOP_REVOKE_URL = env.text("WHOOP_REVOKE_URL", "https://api.prod.whoop.com/developer/v2/user/access")
 WHOOP_RATE_LIMIT = env.text("WHOOP_RATE_LIMIT", "100/60,10000/86400")
 
+# The REST API. Rates are requests/seconds of one token or person; 0 is no limit.
+API_TOKEN_DAYS = env.whole("API_TOKEN_DAYS", 90, low=1)
+API_RATE_LIMIT = env.rate("API_RATE_LIMIT", "600/60")
+API_COSTLY_RATE_LIMIT = env.rate("API_COSTLY_RATE_LIMIT", "120/60")
+
 # Metrics.
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 METRICS_PORT = env.whole("METRICS_PORT", 0)
@@ -90,6 +95,9 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_prometheus",
     "csp",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "auren.apps.AurenConfig",
     "auren.biometrics",
     "devices",
@@ -139,6 +147,36 @@ CACHES = {
     }
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "auren.console.api.authentication.TokenAuthentication",  # first: its WWW-Authenticate makes refusals 401
+        "auren.console.api.authentication.PageSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_THROTTLE_CLASSES": ["auren.console.api.throttles.Every"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["auren.console.api.asking.StrictJSON"],
+    "DEFAULT_SCHEMA_CLASS": "auren.console.api.schema.ApiSchema",
+    "EXCEPTION_HANDLER": "auren.console.api.problems.answer",
+    "URL_FORMAT_OVERRIDE": None,
+    "COMPACT_JSON": True,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "AUREN Biometric Bridge",
+    "DESCRIPTION": "What wearables know of patients, in one vocabulary. Begin with docs/api.md of the bridge.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "PATH_CONVERTER_OVERRIDES": {"int": {"type": "integer", "format": "int64", "minimum": 1, "maximum": 2**63 - 1}},
+    "POSTPROCESSING_HOOKS": ["auren.console.api.schema.tidy"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from auren.console.api.problems import PROBLEMS
+
 ROOT = Path(__file__).parents[1]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SOURCES = [path for folder in ("auren", "devices", "webhooks") for path in (ROOT / folder).rglob("*.py")]
@@ -17,7 +19,7 @@ def sources() -> str:
 
 def test_every_setting_is_explained_in_the_readme() -> None:
     settings = (ROOT / "auren" / "settings.py").read_text()
-    names = set(re.findall(r'env\.(?:text|items|flag|number|whole)\(\s*"([A-Z_]+)"', settings))
+    names = set(re.findall(r'env\.(?:text|items|flag|number|whole|rate)\(\s*"([A-Z_]+)"', settings))
     assert len(names) > 30
     readme = (ROOT / "README.md").read_text()
     assert {name for name in names if f"`{name}`" not in readme} == set()
@@ -46,6 +48,12 @@ def test_every_problem_is_explained() -> None:
     slugs = set(re.findall(r'Refused\(\s*\d+,\s*"([a-z-]+)"', sources()))
     assert slugs
     assert {slug for slug in slugs if f"urn:auren:problem:{slug}`" not in problems} == set()
+
+
+def test_every_problem_of_the_rest_api_is_explained_with_its_status() -> None:
+    problems = (ROOT / "docs" / "problems.md").read_text().partition("## REST API")[2]
+    rows = {slug: int(status) for slug, status in re.findall(r"`urn:auren:problem:([a-z-]+)` \| (\d+)", problems)}
+    assert rows == {slug: status for slug, (status, _title) in PROBLEMS.items()}
 
 
 def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> list[str]:

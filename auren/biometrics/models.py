@@ -129,6 +129,7 @@ class Conflict(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["patient_id", "metric", "start_at", "daily"], name="conflict_of_bucket"),
         ]
+        permissions = [("override_conflict", "Can decide which device counts in a conflict, and take it back")]
 
     def __str__(self) -> str:
         return f"patient {self.patient_id}, metric {self.metric} at {self.start_at:%Y-%m-%d %H:%M}"

@@ -2,9 +2,10 @@
 
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
 own), and keeps devices connected: it invites, fetches, pauses and disconnects. `admin` also decides who may see whom
-and which keys post, and erases patients. `clinician` has no right in the admin at all: a clinician sees the patients
-assigned to them now, and nothing else. User accounts are a superuser's business, because whoever may edit users could
-make themselves one.
+and which keys post, makes tokens of the REST API, and erases patients. `clinician` has no right in the admin at all: a
+clinician sees the patients assigned to them now, decides their conflicts, and nothing else. User accounts are a
+superuser's business, because whoever may edit users could make themselves one; for the same reason an admin makes no
+token of a superuser.
 """
 
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ SUPPORT = (
     "devices.change_subscription",
     "devices.view_erasure",
     "biometrics.view_conflict",
+    "biometrics.override_conflict",
     "biometrics.view_sample",
 )
 ADMIN = (
@@ -44,10 +46,14 @@ ADMIN = (
     "devices.add_apikey",
     "devices.change_apikey",
     "devices.add_erasure",
+    "console.view_accesstoken",
+    "console.add_accesstoken",
+    "console.change_accesstoken",
     "auth.view_user",
     "auth.view_group",
 )
-ROLES: dict[str, tuple[str, ...]] = {"support": SUPPORT, "admin": ADMIN, "clinician": ()}
+CLINICIAN = ("biometrics.override_conflict",)
+ROLES: dict[str, tuple[str, ...]] = {"support": SUPPORT, "admin": ADMIN, "clinician": CLINICIAN}
 APPS = sorted({right.partition(".")[0] for right in ADMIN})
 
 
