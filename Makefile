@@ -13,7 +13,7 @@ JOBS ?= 2
 COVERAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types migrations kafka clean
+.PHONY: help run test lint types migrations docs bench-store kafka clean
 
 help:
 	@echo "make run      the whole bridge on this machine, with demo people: http://127.0.0.1:8000"
@@ -23,6 +23,8 @@ help:
 	@echo "              JOBS=0 in one process, as --pdb wants it (2)"
 	@echo "make lint     ruff's rules and format"
 	@echo "make types    mypy, strict"
+	@echo "make docs     docs/metrics.md anew, out of the code"
+	@echo "make bench-store  what storing and reading cost, on a PostgreSQL of its own; ARGS='--others 100' million rows"
 	@echo "make kafka    a real Apache Kafka 4 in the foreground, at KAFKA_PORT=9092; needs Java 17 and Maven"
 	@echo "make clean    remove the environment, caches, and the data of make run"
 	@echo "PYTHON=python3.12 chooses the Python that $(VENV) is made with."
@@ -42,6 +44,12 @@ types: $(VENV)/test.stamp
 
 migrations: $(VENV)/test.stamp
 	$(RUN) manage.py makemigrations --check --dry-run
+
+docs: $(VENV)/run.stamp
+	$(RUN) manage.py document_metrics
+
+bench-store: $(VENV)/test.stamp
+	@exec $(RUN) -m bench.store $(ARGS)
 
 kafka:
 	@exec deploy/kafka/run $(KAFKA_PORT)

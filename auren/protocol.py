@@ -9,6 +9,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from auren import streams
+
 MAX_HEAD = 64 * 1024  # bytes of the request line and all headers; vendors' are under 2 kB
 HEAD_SECONDS = 15.0  # from a request's first byte to the end of its headers, and from connecting to the first byte
 
@@ -34,6 +36,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server stops: uvicorn waits for answers under way, and streams would go on for minutes."""
+        streams.end_all()
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         began_before = self._in_head

@@ -47,6 +47,7 @@ PUBLISHER_LEASE = env.number("PUBLISHER_LEASE", 5, low=1)
 RECONCILE_HOURS = env.number("RECONCILE_HOURS", 24, low=0.01)
 RECONCILE_DAYS = env.whole("RECONCILE_DAYS", 7, low=1)
 BODY_RETENTION_DAYS = env.whole("BODY_RETENTION_DAYS", 30, low=1)
+SAMPLE_RETENTION_YEARS = env.whole("SAMPLE_RETENTION_YEARS", 0)
 
 # Vendors. A secret may be two, comma-separated, while it rotates: the first one signs.
 VENDOR_TIMEOUT = env.number("VENDOR_TIMEOUT", 10, low=0.1)

@@ -8,7 +8,8 @@ import msgspec
 from prometheus_client import Counter
 
 from devices.api import Clock, LinkApi, VendorApi
-from devices.remembered import Asked, Remembered
+from devices.remembered import HITS, Asked, Remembered
+from devices.tokens import REUSED
 from devices.vendors.client import Answer, Api, Ask
 
 SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's call", ["vendor"])
@@ -31,6 +32,9 @@ class Asking:
         self._remembered = remembered
         self._latest: dict[tuple[str, int, Ask], _Call] = {}
         self._tasks: set[asyncio.Task[Asked]] = set()
+        for vendor in apis:  # at zero from the start: a rate needs the step from there
+            for counter in (SAVED, HITS, REUSED):
+                counter.labels(vendor)
 
     async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
         """What the vendor says, or said after `since`: when the delivery came, or was due once more.

@@ -183,14 +183,13 @@ def keep(consent: Consent, connected: Connected, scopes_in_redirect: str) -> Non
     invited = Invitation.objects.select_for_update().filter(pk=consent.invitation_id).first()
     if invited is None or invited.revoked_at:
         raise Closed
-    link, created = Link.objects.get_or_create(
+    link, _ = Link.objects.get_or_create(
         vendor=invited.vendor, vendor_user_id=connected.vendor_user_id, defaults={"patient_id": invited.patient_id}
     )
     if link.patient_id != invited.patient_id:
         raise Taken
     if invited.used_at and invited.link_id != link.pk:
         raise Closed
-    quiet_since = link.last_synced_at
     granted = connected.granted
     store_grant(
         link,
@@ -202,7 +201,7 @@ def keep(consent: Consent, connected: Connected, scopes_in_redirect: str) -> Non
     )
     invited.used_at, invited.link = invited.used_at or timezone.now(), link
     invited.save(update_fields=["used_at", "link"])
-    link_connected.send_robust(Link, link=link, reconnected=not created, quiet_since=quiet_since)
+    link_connected.send_robust(Link, link=link)
 
 
 def scopes_of(vendor: str, in_answer: str | None, in_redirect: str) -> str:

@@ -2,6 +2,5 @@
 
 from django.dispatch import Signal
 
-# A patient's grant is stored. Sent inside that transaction, `sender` Link, with `link`, `reconnected` (the link was
-# there before) and `quiet_since` (its `last_synced_at` before, or None).
+# A patient's grant is stored. Sent inside that transaction, `sender` Link, with `link`.
 link_connected = Signal()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import uvicorn
 
-from auren import protocol
+from auren import protocol, streams
 from auren.protocol import MAX_HEAD, BoundedProtocol
 from tests.webhooks.entry import raw, until
 from webhooks.http import Receive, Scope, Send, answer, reply
@@ -109,3 +109,23 @@ async def test_a_body_may_take_longer_than_a_head(port: int, monkeypatch: pytest
 
 async def test_what_is_no_http_is_refused(port: int) -> None:
     assert (await raw(port, b"\x16\x03\x01 nonsense\r\n\r\n", close=False)).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_stream_does_not_hold_up_the_end_of_the_process() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        with streams.stream() as ending:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"on", "more_body": True})
+            await ending.wait()
+            await send({"type": "http.response.body", "body": b"off"})
+
+    server = uvicorn.Server(uvicorn.Config(endless, lifespan="off", http=BoundedProtocol, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        await until(lambda: server.started)
+        said = asyncio.create_task(raw(listening.getsockname()[1], b"GET / HTTP/1.1\r\n" + CLOSING, close=False))
+        await until(streams.count)
+        server.should_exit = True
+        async with asyncio.timeout(5):
+            await running
+        assert b"off" in await said

@@ -1,6 +1,6 @@
 """History: what a vendor has of a patient from before the link, asked for as list pages, each a delivery of its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -33,13 +33,15 @@ FROM lists
 """
 
 
-def windows(vendor: str, start_at: datetime, end_at: datetime, *, scopes: str = "") -> Iterator[Window]:
+def windows(
+    vendor: str, start_at: datetime, end_at: datetime, *, scopes: str = "", kinds: Collection[str] | None = None
+) -> Iterator[Window]:
     """The lists that cover `start_at` to `end_at`, the newest first, none longer than the vendor gives at once.
 
-    `scopes` are the granted ones: what they do not cover would be refused.
+    `scopes` are the granted ones: what they do not cover would be refused. Without `kinds` it is all kinds.
     """
     for kind, days in VENDORS[vendor].history:
-        if not CONSENTS[vendor].covers(scopes, kind):
+        if not CONSENTS[vendor].covers(scopes, kind) or (kinds is not None and kind not in kinds):
             continue
         end = end_at
         while end > start_at:
@@ -48,11 +50,13 @@ def windows(vendor: str, start_at: datetime, end_at: datetime, *, scopes: str = 
             end = start
 
 
-def file_windows(link: Link, start_at: datetime, end_at: datetime, *, origin: str) -> int:
+def file_windows(
+    link: Link, start_at: datetime, end_at: datetime, *, origin: str, kinds: Collection[str] | None = None
+) -> int:
     """File deliveries that ask for everything between the two; returns how many are new. Safe to repeat."""
     rows = [
         window_row(link.vendor, link.vendor_user_id, window, origin, key="")
-        for window in windows(link.vendor, start_at, end_at, scopes=link.scopes)
+        for window in windows(link.vendor, start_at, end_at, scopes=link.scopes, kinds=kinds)
     ]
     if not rows:
         return 0
@@ -61,10 +65,10 @@ def file_windows(link: Link, start_at: datetime, end_at: datetime, *, origin: st
         return int(cursor.rowcount)
 
 
-def file_backfill(link: Link, *, days: int) -> int:
+def file_backfill(link: Link, *, days: int, kinds: Collection[str] | None = None) -> int:
     """File the last `days` days, up to the end of today (UTC), as deliveries of origin `backfill`."""
     tomorrow = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return file_windows(link, tomorrow - timedelta(days=days), tomorrow, origin="backfill")
+    return file_windows(link, tomorrow - timedelta(days=days), tomorrow, origin="backfill", kinds=kinds)
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def headers(
         "ce_specversion": "1.0",
         "ce_id": f"{delivery_id}.{sequence}.{place}",
         "ce_type": message.type or TYPES[message.topic],
+        "ce_dataschema": f"urn:auren:event:{message.type or message.topic}",
         "ce_source": "/auren/bridge",
         "ce_time": happened_at.isoformat().replace("+00:00", "Z"),
         "ce_subject": str(delivery_id),

@@ -25,6 +25,9 @@ STORED_SECONDS = Histogram("auren_delivery_stored_seconds", "From receipt to sto
 STORE_SECONDS = Histogram("auren_store_seconds", "Length of a store transaction", buckets=FAST)
 SAMPLES = Counter("auren_samples_stored", "Samples stored", ["vendor"])
 SAMPLES_REFUSED = Counter("auren_samples_refused", "Parts of documents refused", ["vendor"])
+STRAY_SAMPLES = Gauge(
+    "auren_samples_default_partition", "Samples that belong to no partition", multiprocess_mode="livemostrecent"
+)
 LEASES_LOST = Counter("auren_leases_lost", "Results dropped because the lease had gone to another worker")
 
 PUBLISHED = Counter("auren_deliveries_published", "Deliveries published")

@@ -192,7 +192,7 @@ def _decide(conflict: Conflict, source_id: int, scope: Scope, by: str, note: str
 
 def _settle(patient: Patient, preference: Preference, event_type: str) -> None:
     """Settle what the decision touches. Where nothing comes of it there is nothing to tell, but another version."""
-    changes = _settle_touched(patient, preference)
+    changes = settle_touched(patient, preference)
     if not changes:
         advance_timeline(patient.pk)
         return
@@ -204,7 +204,8 @@ def _settle(patient: Patient, preference: Preference, event_type: str) -> None:
     tell(event_type, messages, patient_id=patient.pk, external_id=patient.external_id, object_id=about)
 
 
-def _settle_touched(patient: Patient, preference: Preference) -> list[Change]:
+def settle_touched(patient: Patient, preference: Preference) -> list[Change]:
+    """Settle anew what `preference` may have changed; within the transaction that has locked the timeline."""
     with connection.cursor() as cursor:
         cursor.execute(MAKE_TOUCHED)
         _touch(cursor, preference)

@@ -21,7 +21,8 @@ from webhooks.storing import FOLLOW, window_row
 MOST_POLLS = 1000  # in one turn of the schedule
 MOST_RECONCILED = 200
 
-# A link that still waits for an earlier list of the kind is not asked to wait for a second one.
+# A link that still waits for an earlier list of the kind is not asked to wait for a second one. One that waits for a
+# score is no reason: that may take two days.
 ASKABLE = """
     l.status IN ('active', 'stale') AND l.paused_at IS NULL
     AND EXISTS (SELECT FROM devices_token t WHERE t.link_id = l.id)
@@ -51,6 +52,11 @@ UPDATE devices_link SET reconciled_at = now()
 WHERE id IN (
     SELECT l.id FROM devices_link l
     WHERE {ASKABLE} AND l.vendor = ANY(%s)
+      AND NOT EXISTS (
+        SELECT FROM webhooks_delivery d
+        WHERE d.vendor = l.vendor AND d.vendor_user_id = l.vendor_user_id AND d.origin = 'reconcile' AND d.background
+          AND d.state IN ('received', 'retrying') AND d.pending_asks = 0
+      )
       AND coalesce(l.reconciled_at, l.connected_at) <= now() - make_interval(secs => %s)
     ORDER BY coalesce(l.reconciled_at, l.connected_at), l.id
     LIMIT %s

@@ -11,8 +11,10 @@ from time import monotonic
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from auren.biometrics.partitions import create_missing
+from auren.biometrics import partitions
+from auren.biometrics.partitions import create_missing, drop_expired, stray_samples
 from devices.subscriptions import check_subscriptions
+from webhooks import metrics
 from webhooks.actions import requeue_unlinked
 from webhooks.polling import file_polls, file_reconciliations, mark_stale
 
@@ -74,6 +76,28 @@ class Forgetting:
         return Done(total, more=True)
 
 
+class ForgettingRecords:
+    """What speaks of samples whose partitions have been dropped, as much as one turn has time for."""
+
+    def __init__(self) -> None:
+        self._forgetting = partitions.Forgetting()
+
+    def forget(self) -> "Done":
+        until, total, more = monotonic() + AT_ONCE_SECONDS, 0, True
+        while more and monotonic() < until:
+            count, more = self._forgetting.forget_some()
+            total += count
+        return Done(total, more=more)
+
+
+def watch_default_partition() -> None:
+    """A sample in no partition is one of a time nobody expected: the gauge tells support."""
+    count = stray_samples()
+    metrics.STRAY_SAMPLES.set(count)
+    if count:
+        logger.warning("%d samples lie in the default partition: manage.py empty_default_partition", count)
+
+
 @dataclass(frozen=True)
 class Done:
     """How much a chore has done, and whether there is more of it at once."""
@@ -114,6 +138,9 @@ def chores() -> list[Chore]:
         Chore("links fallen silent", 3600, mark_stale),
         Chore("Oura's subscriptions", 60, check_subscriptions),
         Chore("partitions made ahead", 6 * 3600, create_missing),
+        Chore("samples in the default partition", 60, watch_default_partition),
+        Chore("partitions past their retention", 6 * 3600, drop_expired),
+        Chore("records and conflicts past their retention", 6 * 3600, ForgettingRecords().forget),
         Chore("bodies past their retention", 3600, Forgetting().forget),
     ]
 

@@ -4,15 +4,17 @@ Every change of state says whose lease it acts under, so a worker that woke up l
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import psycopg
+from django.conf import settings
 from psycopg.types.json import Jsonb
 
 from auren.biometrics.metrics import BY_NAME
+from auren.biometrics.partitions import horizon
 from auren.biometrics.store import (
     Incoming,
     Stored,
@@ -22,7 +24,7 @@ from auren.biometrics.store import (
     source_ids,
     store,
 )
-from devices.vendors.normalised import Normalised, Sample
+from devices.vendors.normalised import Normalised, Refusal, Sample
 from devices.vendors.registry import VENDORS
 from devices.vendors.webhook import digest
 from webhooks import events, metrics
@@ -164,7 +166,10 @@ class Storer:
         async with connection.transaction():
             await lock_timelines(connection, {item.patient_id for item in items if item.patient_id is not None})
             items = await self._still_mine(connection, items)
+            expired = horizon(self.clock.now().date())
             for item in items:
+                if expired is not None:
+                    refuse_expired(item, expired)
                 if item.normalised.standing or item.outcome.delivery.origin in REPEATED:
                     await self._drop_unchanged(connection, item)
                 if item.normalised.emptied:
@@ -339,6 +344,26 @@ class Storer:
             await connection.execute(SYNCED, [ordered, [heard[link_id] for link_id in ordered]])
         if named := sorted(pair for pair in kinds if pair[1]):
             await connection.execute(SYNCED_KINDS, [list(column) for column in zip(*named, strict=True)])
+
+
+def refuse_expired(item: Written, first: date) -> None:
+    """Samples from before the retention come too late: their partition is gone, and is not to come back.
+
+    A record that lies wholly there yields nothing any more, so what is kept of an earlier revision goes as well.
+    """
+    normalised = item.normalised
+    kept = [sample for sample in normalised.samples if sample.start_at.date() >= first]
+    if len(kept) == len(normalised.samples):
+        return
+    records = {sample.record for sample in normalised.samples} - {sample.record for sample in kept}
+    why = f"they are from before {first}, and SAMPLE_RETENTION_YEARS is {settings.SAMPLE_RETENTION_YEARS}"
+    refusal = Refusal(f"{len(normalised.samples) - len(kept)} samples", why)
+    item.normalised = msgspec.structs.replace(
+        normalised,
+        samples=kept,
+        refused=[*normalised.refused, refusal],
+        emptied=[*normalised.emptied, *sorted(records)],
+    )
 
 
 async def withdraw_emptied(connection: Connection, item: Written) -> None:

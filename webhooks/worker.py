@@ -17,6 +17,7 @@ from auren.biometrics.store import prepare
 from auren.postgres import Line, connect
 from devices.vendors.normalised import Normalised
 from webhooks import metrics
+from webhooks.bell import Bell
 from webhooks.claims import Claimed, claim, link_phones, release, renew
 from webhooks.clock import DatabaseClock
 from webhooks.inbox import CHANNEL
@@ -39,7 +40,15 @@ class Worker:
     """One process's worker. `processor` finds out what a delivery yields; everything written goes through here."""
 
     def __init__(
-        self, processor: Processor, clock: DatabaseClock, *, slots: int, lease: float, poll: float, sandbox: bool
+        self,
+        processor: Processor,
+        clock: DatabaseClock,
+        *,
+        slots: int,
+        lease: float,
+        poll: float,
+        sandbox: bool,
+        bell: Bell,
     ) -> None:
         self.processor = processor
         self.clock = clock
@@ -49,6 +58,7 @@ class Worker:
         self.lease = lease
         self.poll = poll
         self.sandbox = sandbox
+        self.bell = bell
         self.storer = Storer(clock)
         self.held: dict[int, Claimed] = {}
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
@@ -214,7 +224,9 @@ class Worker:
                 self._prepared = connection
             written = await self.storer.write(connection, batch)
         metrics.STORE_SECONDS.observe(perf_counter() - started)
-        self._count([outcome for outcome in batch if outcome.delivery.id in written])
+        done = [outcome for outcome in batch if outcome.delivery.id in written]
+        self._count(done)
+        await self.bell.ring({outcome.delivery.link.patient_id for outcome in done if outcome.delivery.link})
 
     async def _halve(self, batch: Sequence[Outcome], error: Exception) -> None:
         if len(batch) > 1:

@@ -2,7 +2,9 @@
 
 Numbers are what `biometrics_sample.metric` holds; they are never reused. Units are UCUM (https://ucum.org).
 Codes are LOINC where one was found and checked against HealthKitOnFHIR or an HL7 guide, else our own
-(`auren:<name>`): a wrong standard code is worse than a local one. RMSSD has no LOINC code; 80404-7 is SDNN.
+(`auren:<name>`): a wrong standard code is worse than a local one. RMSSD has no LOINC code; 80404-7 is SDNN. Left out on
+purpose: 103213-5 (duration in bed) is a rate in LOINC, 55430-3 (walking distance) says a pedometer measured it, which
+Oura's equivalent distance was not, and 41979-6 (calories in 24 hours) is per day, which a WHOOP cycle is not.
 """
 
 from dataclasses import dataclass
@@ -188,7 +190,7 @@ METRICS: tuple[Metric, ...] = (
         "workout_duration",
         "Workout",
         "s",
-        "auren:workout_duration",
+        "55411-3",
         "interval",
         "sum",
         0,

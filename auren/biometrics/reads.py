@@ -59,9 +59,10 @@ def consistent(patient_ids: Sequence[int], ask: Callable[[], T], known: Mapping[
     """What `ask()` returns, all its statements in one read-only snapshot of `database()`.
 
     The snapshot holds everything committed for these patients before the call, or, with `known`, at least those
-    versions. `ask` may be called twice, so it only reads. Within another `consistent` it is part of that snapshot.
+    versions. `ask` may be called twice, so it only reads. Within another `consistent` it is part of that snapshot, and
+    within a transaction of the caller's it sees what that sees.
     """
-    if _database.get() is not None:
+    if _database.get() is not None or connections[DEFAULT_DB_ALIAS].in_atomic_block:
         return ask()
     why = "none"
     if REPLICA in connections.settings:
@@ -106,7 +107,7 @@ def _refuse_older(held: Mapping[int, int], wanted: Mapping[int, int]) -> None:
 
 @contextmanager
 def _snapshot(alias: str) -> Iterator[None]:
-    with transaction.atomic(using=alias, durable=True):
+    with transaction.atomic(using=alias):
         with connections[alias].cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         token = _database.set(alias)

@@ -13,7 +13,7 @@ from auren.biometrics.models import Conflict
 Settled = Literal["yes", "partly", "no"]
 
 MOMENT = timedelta(microseconds=1)
-ALMOST_A_DAY = timedelta(hours=23)
+QUARTER, HALF_A_DAY = timedelta(minutes=15), timedelta(hours=12)
 # A bucket that a window cuts would be settled by what is left of it.
 NIGHT = timedelta(days=1)
 
@@ -35,7 +35,8 @@ class Standing:
         wide = replace(window, start_at=window.start_at - margin, end_at=window.end_at + margin)
         winners = timeline.winners(wide, metric)
         self._cumulative = metric.cumulative
-        self._winning = set() if self._seconds and not self._cumulative else set(winners)
+        self._winning = set() if self._seconds else set(winners)
+        self._days = [winner for winner in winners if self._cumulative and winner[2] - winner[1] > QUARTER]
         self._slots = {
             (source, start_at.timestamp() // self._seconds) for source, start_at, _ in winners if self._seconds
         }
@@ -51,10 +52,10 @@ class Standing:
         return "yes" if (source_id, start_at, end_at) in self._winning else "no"
 
     def _share(self, source_id: int, start_at: datetime, end_at: datetime) -> Settled:
-        if (source_id, start_at, end_at) in self._winning:
-            return "yes"
-        if end_at - start_at >= ALMOST_A_DAY:  # a day's total is not made of quarters
-            return "no"
+        if is_total(start_at, end_at):
+            at = max(start_at, min(end_at - MOMENT, start_at + HALF_A_DAY))  # as auren/biometrics/rules.py dates it
+            mine = any(source == source_id and begins <= at < ends for source, begins, ends in self._days)
+            return "yes" if mine else "no"
         last = max(end_at - MOMENT, start_at).timestamp() // self._seconds
         slots = range(int(start_at.timestamp() // self._seconds), int(last) + 1)
         counted = [(source_id, slot) in self._slots for slot in slots]
@@ -78,3 +79,8 @@ def _by_start(conflicts: Iterable[Conflict]) -> list[tuple[list[datetime], list[
         sources = frozenset(map(int, conflict.values))
         kinds[conflict.daily].append(Dispute(conflict.start_at, conflict.end_at, conflict.state, sources))
     return [([dispute.start_at for dispute in disputes], disputes) for disputes in kinds]
+
+
+def is_total(start_at: datetime, end_at: datetime) -> bool:
+    """As `rules.is_total`: a count over a day is not made of quarters of an hour."""
+    return timedelta(hours=23) <= end_at - start_at <= timedelta(hours=25)

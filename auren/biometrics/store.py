@@ -180,8 +180,8 @@ WITH written AS (
     ON CONFLICT (patient_id, metric, start_at, source_id, record) DO UPDATE
     SET end_at = excluded.end_at, value = excluded.value, utc_offset_minutes = excluded.utc_offset_minutes,
         revised_at = excluded.revised_at, delivery_id = excluded.delivery_id
-    WHERE (s.end_at, s.value, s.utc_offset_minutes)
-        IS DISTINCT FROM (excluded.end_at, excluded.value, excluded.utc_offset_minutes)
+    WHERE (s.end_at, s.value, s.utc_offset_minutes, s.revised_at)
+        IS DISTINCT FROM (excluded.end_at, excluded.value, excluded.utc_offset_minutes, excluded.revised_at)
     RETURNING patient_id, metric, start_at, end_at, record
 )
 INSERT INTO touched
@@ -289,14 +289,20 @@ async def store(
         await _withdraw(connection, withdrawals)
     if samples:
         await _copy(connection, samples)
-        await connection.execute(STAND)
-        lost = set(await (await connection.execute(LOST)).fetchall())
+        stand = await connection.execute(STAND)
+        if stand.rowcount < count_revisions(samples):
+            lost = set(await (await connection.execute(LOST)).fetchall())
         await _delete_replaced(connection)
         await connection.execute(UPSERT)
         counts = count_standing(samples, lost)
     if withdrawals:  # a record may have been withdrawn and come back within the batch
         gone = set(await (await connection.execute(GONE, _named(withdrawals))).fetchall())
     return Stored(counts, lost, gone, await settle(connection, zones))
+
+
+def count_revisions(samples: Iterable[Incoming]) -> int:
+    """How many revisions of records come in the batch. When as many stand, none has lost."""
+    return len({(s.delivery_id, s.patient_id, s.link_id, s.record, s.revised_at) for s in samples})
 
 
 def count_standing(samples: Sequence[Incoming], lost: Set[Revision]) -> dict[int, int]:

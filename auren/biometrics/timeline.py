@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from django.db import connections
 from django.db.models import QuerySet
 
-from auren.biometrics import reads
+from auren.biometrics import reads, rules
 from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
 from auren.biometrics.models import Conflict, Source
 
@@ -26,6 +26,7 @@ Shape = Literal["line", "dots", "bars", "stages"]
 Row = tuple[Any, ...]
 
 LOOK_BACK = timedelta(days=2)  # an interval longer than this is found only from its start
+WIDE = timedelta(hours=6)  # a longer window of a line may hold too many rows to sort and join
 LAST_SEEN_DAYS = 90  # how far back lists look for a patient's last sample
 MOST_CONFLICTS = 500
 MOST_POINTS = 5_000
@@ -37,7 +38,10 @@ ALL = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line."""
+    """What is asked for: `start_at` (included) to `end_at` (not), in the patient's `zone`, `points` a line.
+
+    A line keeps within `points` if they are two or more.
+    """
 
     patient_id: int
     start_at: datetime
@@ -187,8 +191,8 @@ def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetim
 
 
 def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
-    """The conflicts that decide `metric` and touch the window, by start."""
-    found = Conflict.objects.filter(
+    """The conflicts that are about `metric` and touch the window, by start."""
+    found = Conflict.objects.using(reads.database()).filter(
         patient_id=window.patient_id,
         metric__in=_disputed_as(metric),
         start_at__gte=window.start_at - LOOK_BACK,
@@ -276,9 +280,14 @@ def _conflicts(window: Window, metrics: Iterable[Metric]) -> list[Conflict]:
 
 
 def _disputed_as(metric: Metric) -> list[int]:
-    """The metrics whose conflicts decide this one: a night is one conflict, on `sleep_duration`."""
+    """The metrics whose conflicts are shown with this one."""
+    return list({metric.number, _decided_as(metric)})
+
+
+def _decided_as(metric: Metric) -> int:
+    """The metric whose conflicts and decisions decide this one: a night is one conflict, on `sleep_duration`."""
     night = metric.bucket == NIGHT and metric.name.startswith("sleep_")
-    return [metric.number, BY_NAME["sleep_duration"].number] if night else [metric.number]
+    return BY_NAME["sleep_duration"].number if night else metric.number
 
 
 def _settled(window: Window, metric: Metric, *, every: bool, points: int) -> list[Row]:
@@ -289,7 +298,8 @@ def _settled(window: Window, metric: Metric, *, every: bool, points: int) -> lis
         "stages": metric.adds == "state",
     }
     parameters = _parameters(window, metric, window.start_at, window.end_at)
-    return _fetch(_SETTLED[_kind_of_bucket(metric)], parameters | names)
+    wide = window.end_at - window.start_at > WIDE and shape_of(metric) == "line"
+    return _fetch(_REDUCED if wide else _SETTLED[_kind_of_bucket(metric)], parameters | names)
 
 
 def _bars(window: Window, metric: Metric, *, every: bool) -> list[Row]:
@@ -302,8 +312,9 @@ def _parameters(window: Window, metric: Metric, start_at: datetime, end_at: date
         "end": end_at,
         "look_back": start_at - LOOK_BACK,  # reckoned here: PostgreSQL prunes partitions by constants
         "patient": window.patient_id,
+        "patients": [window.patient_id],
         "metric": metric.number,
-        "disputed_as": _disputed_as(metric),
+        "decided_as": _decided_as(metric),
         "bucket": metric.bucket if isinstance(metric.bucket, int) else 0,
         "order": list(metric.order),
         "zone": window.zone.key,
@@ -333,64 +344,87 @@ def _fetch(statement: str, parameters: dict[str, Any]) -> list[Row]:
 
 # Samples that touch the window. Of two of one source and interval only the newest revision stays. The sort follows
 # the key (…, start_at, source_id), so PostgreSQL sorts a handful of rows at a time.
-_SAMPLE = """
-    sample AS (
-        SELECT DISTINCT ON (s.start_at, s.source_id, s.end_at) s.start_at, s.end_at, s.source_id, s.value
+_ROWS = """
+        SELECT DISTINCT ON (s.start_at, s.source_id, s.end_at) s.start_at, s.end_at, s.source_id, s.value, s.revised_at
         FROM biometrics_sample s
         WHERE s.patient_id = %(patient)s AND s.metric = %(metric)s
           AND s.start_at >= %(look_back)s AND s.start_at < %(end)s
           AND (s.end_at > %(start)s OR s.start_at >= %(start)s)
         ORDER BY s.start_at, s.source_id, s.end_at, s.revised_at DESC, s.record
-    ),
-    dispute AS MATERIALIZED (
-        SELECT c.start_at, c.end_at, c.winner_id
-        FROM biometrics_conflict c
-        WHERE c.patient_id = %(patient)s AND c.metric = ANY(%(disputed_as)s)
-          AND c.start_at >= %(look_back)s AND c.start_at < %(end)s
-    ),
+    """
+_AROUND = f"""
     device AS (
-        SELECT id AS source_id, coalesce(array_position(%(order)s, kind::text), 99) AS rank
-        FROM biometrics_source
+        SELECT id AS source_id, {rules.kind_place("%(order)s::text[]", "source")} AS kind_place
+        FROM biometrics_source source
         WHERE id IN (SELECT DISTINCT source_id FROM sample)
-    )"""
+    ), {rules.PREFERENCE}"""
+_SAMPLE = f"""
+    sample AS ({_ROWS}), {_AROUND}"""
+# What decisions are about, beside a bucket's own columns: see `rules.concerns`.
+_WHOSE = "%(patient)s::bigint AS patient_id, %(decided_as)s::smallint AS metric"
 
-# Which comparison bucket a sample falls into, and when a conflict is about that bucket.
-_SECONDS = "date_bin(make_interval(secs => %(bucket)s), {0}start_at, '2000-01-01Z')"
-# A value over the night counts for the day it ends on; one from midnight to midnight for that day.
-_LOCAL_DAY = "(greatest({0}start_at, {0}end_at - interval '1 microsecond') AT TIME ZONE %(zone)s)::date"
-# `opens` is true where nothing before overlaps: there a new night begins.
+# Which comparison bucket a sample falls into, and from when to when that is.
+_SECONDS = "date_bin(make_interval(secs => %(bucket)s), start_at, 'epoch')"
+# `opens` is true where nothing before overlaps: there a new night begins. A point is taken for a second long.
 _NIGHTS = """
         SELECT *, count(*) FILTER (WHERE opens) OVER (ORDER BY start_at, source_id ROWS UNBOUNDED PRECEDING) AS bucket
         FROM (
             SELECT *, start_at >= %(pause)s + coalesce(
-                max(end_at) OVER (ORDER BY start_at, source_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+                max(greatest(end_at, start_at + interval '1 second')) OVER (
+                    ORDER BY start_at, source_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
                 '-infinity') AS opens
             FROM sample
         ) following"""
 _BUCKETS = {
-    "seconds": (f"SELECT *, {_SECONDS.format('')} AS bucket FROM sample", _SECONDS.format("dispute.") + " = bucket"),
-    DAY: (f"SELECT *, {_LOCAL_DAY.format('')} AS bucket FROM sample", _LOCAL_DAY.format("dispute.") + " = bucket"),
-    NIGHT: (_NIGHTS, "dispute.start_at < last_at AND dispute.end_at > first_at"),
+    "seconds": (f"SELECT *, {_SECONDS} AS bucket FROM sample", "bucket", "bucket + make_interval(secs => %(bucket)s)"),
+    DAY: (
+        f"SELECT *, {rules.day_of('sample', '%(zone)s')} AS bucket FROM sample",
+        "bucket",
+        "date_trunc('day', bucket + interval '30 hours', %(zone)s)",
+    ),
+    NIGHT: (
+        _NIGHTS,
+        "min(min(start_at)) OVER (PARTITION BY bucket)",
+        "max(max(greatest(end_at, start_at + interval '1 second'))) OVER (PARTITION BY bucket)",
+    ),
 }
+# The winner of a night's conflict gives all that is known of the night.
+_WON_NIGHT = """s.source_id = (
+            SELECT c.winner_id FROM biometrics_conflict c
+            WHERE c.patient_id = s.patient_id AND c.metric = s.metric
+              AND c.start_at >= %(look_back)s AND c.start_at < s.end_at AND c.end_at > s.start_at
+            ORDER BY c.start_at LIMIT 1)"""
 
-# The winner of a bucket: the conflict's, where there is one, else the preferred kind of device, else the lower id.
-# Of stages, a source that tells light from deep goes before one that only knows "asleep".
-_WINNER_FORM = (
-    "WITH"
-    + _SAMPLE
-    + """,
+# The winner of a bucket is found by the rules that settle conflicts. Of stages, a source that tells light from deep
+# goes before one that only knows "asleep".
+_WON = """,
     bucketed AS ({bucketed}),
     spoken AS (
-        SELECT bucket, source_id, min(start_at) AS first_at, max(end_at) AS last_at,
-               %(stages)s AND bool_or(value BETWEEN 2 AND 4) AS staged
+        SELECT bucket, source_id, {start} AS start_at, {end} AS end_at, false AS daily,
+               max(revised_at) AS revised_at, %(stages)s AND bool_or(value BETWEEN 2 AND 4) AS staged, {whose}
         FROM bucketed GROUP BY bucket, source_id
     ),
+    placed AS (
+        SELECT s.*, device.kind_place, {place} AS place, {won} AS won
+        FROM spoken s JOIN device USING (source_id)
+    ),
     winner AS (
-        SELECT DISTINCT ON (spoken.bucket) spoken.bucket, spoken.source_id
-        FROM spoken JOIN device USING (source_id) LEFT JOIN dispute ON {disputed}
-        ORDER BY spoken.bucket, (dispute.winner_id = spoken.source_id) DESC NULLS LAST, staged DESC, rank, source_id
+        SELECT DISTINCT ON (bucket) bucket, source_id
+        FROM placed
+        ORDER BY bucket, won DESC NULLS LAST, {order}
     )"""
-)
+
+
+def _won(kind: str) -> str:
+    """From `sample` to `bucketed` and the `winner` of each bucket."""
+    bucketed, start, end = _BUCKETS[kind]
+    won = _WON_NIGHT if kind == NIGHT else "false"
+    order = rules.first(among="staged DESC,")
+    return _WON.format(
+        bucketed=bucketed, start=start, end=end, whose=_WHOSE, place=rules.place("s"), won=won, order=order
+    )
+
+
 _DRAWN = """,
     drawn AS (
         SELECT b.source_id, b.value, b.start_at, b.end_at,
@@ -398,7 +432,7 @@ _DRAWN = """,
         FROM bucketed b
         JOIN winner w ON w.bucket = b.bucket AND (%(every)s OR w.source_id = b.source_id)
     ),
-    placed AS (
+    reduced_to AS (
         SELECT source_id, value, crowded, end_at,
                CASE WHEN crowded
                     THEN date_bin(make_interval(secs => %(step)s), greatest(start_at, %(start)s), '2000-01-01Z')
@@ -411,11 +445,13 @@ _DRAWN = """,
     FROM (
         SELECT source_id, start_at, crowded, max(end_at) AS ending,
                avg(value) AS mean, min(value) AS low, max(value) AS high
-        FROM placed
+        FROM reduced_to
         GROUP BY source_id, start_at, crowded, CASE WHEN crowded THEN NULL ELSE end_at END
     ) reduced
     ORDER BY start_at, source_id, ending
     """
+_WINNERS = {kind: "WITH" + _SAMPLE + _won(kind) for kind in _BUCKETS}
+_SETTLED = {kind: winners + _DRAWN for kind, winners in _WINNERS.items()}
 _WINNING = """
     SELECT b.source_id, b.start_at, b.end_at
     FROM bucketed b JOIN winner w ON w.bucket = b.bucket AND w.source_id = b.source_id
@@ -423,75 +459,106 @@ _WINNING = """
 _WINNING_BUCKETS = """
     SELECT source_id, bucket, bucket + make_interval(secs => %(bucket)s) FROM winner
     """
-_WINNERS = {
-    kind: _WINNER_FORM.format(bucketed=bucketed, disputed=disputed) for kind, (bucketed, disputed) in _BUCKETS.items()
-}
-_SETTLED = {kind: form + _DRAWN for kind, form in _WINNERS.items()}
 
-# Sums by local day. A value is spread evenly over the quarters of an hour it spans; in each quarter one source
-# counts; a vendor's total from local midnight to midnight competes with what the quarters add up to.
+# The same for a window that may hold millions of rows: what one source says in one comparison bucket is added up first,
+# as the rows come from the key, and the winner is found among those sums. One pass at about a microsecond a row; only
+# for the samples of a source that keeps within its points is there a second one. What comes out is the same.
+_SLOT = "date_bin(make_interval(secs => %(step)s), greatest(start_at, %(start)s), '2000-01-01Z')"
+_TOLD = f"(SELECT *, {_SECONDS} AS bucket, {_SLOT} AS slot FROM each) told"
+_REDUCED = (
+    f"""WITH
+    each AS NOT MATERIALIZED ({_ROWS}),
+    sample AS MATERIALIZED (
+        SELECT min(start_at) AS start_at, max(end_at) AS end_at, max(revised_at) AS revised_at, source_id,
+               avg(value) AS value, slot, count(*) AS samples, sum(value) AS total, min(value) AS low,
+               max(value) AS high
+        FROM {_TOLD}
+        GROUP BY source_id, bucket, slot
+    ), {_AROUND}"""
+    + _won("seconds")
+    + f""",
+    drawn AS (
+        SELECT b.*, sum(samples) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
+        FROM bucketed b
+        JOIN winner w ON w.bucket = b.bucket AND (%(every)s OR w.source_id = b.source_id)
+    )
+    SELECT ARRAY[source_id], extract(epoch FROM slot)::float8 AS starting,
+           extract(epoch FROM slot + make_interval(secs => %(step)s))::float8 AS ending,
+           sum(total) / sum(samples), min(low), max(high)
+    FROM drawn WHERE crowded GROUP BY source_id, slot
+    UNION ALL
+    SELECT ARRAY[told.source_id], extract(epoch FROM told.start_at)::float8, extract(epoch FROM told.end_at)::float8,
+           told.value, told.value, told.value
+    FROM drawn JOIN {_TOLD} USING (source_id, bucket, slot)
+    WHERE NOT crowded
+    ORDER BY 2, 1, 3
+    """
+)
+
+# Sums by local day: in each quarter of an hour one source counts; a vendor's total of the day competes with what the
+# quarters add up to, which goes by the name of the first of their sources.
 # With `every`, sources do not compete: each one's own sum or total stands.
 _DAYS = (
     "WITH"
     + _SAMPLE
-    + """,
-    dated AS (
-        SELECT sample.*, device.rank, day,
-               start_at = day::timestamp AT TIME ZONE %(zone)s
-               AND end_at = (day + 1)::timestamp AT TIME ZONE %(zone)s AS whole
-        FROM sample JOIN device USING (source_id), LATERAL (SELECT (start_at AT TIME ZONE %(zone)s)::date AS day) local
+    + f""",
+    counted AS (
+        SELECT sample.*, device.kind_place, {rules.is_total("sample")} AS total, {_WHOSE}
+        FROM sample JOIN device USING (source_id)
     ),
     quarter AS (
-        SELECT slot, source_id, rank, sum(
-            value * CASE WHEN end_at = start_at THEN 1 ELSE
-                extract(epoch FROM least(end_at, slot + interval '15 minutes') - greatest(start_at, slot))
-                / extract(epoch FROM end_at - start_at) END) AS value
-        FROM dated, LATERAL generate_series(
-            date_bin('15 minutes', start_at, '2000-01-01Z'),
-            greatest(start_at, least(end_at, %(end)s) - interval '1 microsecond'), '15 minutes') slot
-        WHERE NOT whole AND slot >= %(start)s AND slot < %(end)s
-        GROUP BY slot, source_id, rank
+        SELECT slot AS start_at, slot + {rules.QUARTER} AS end_at, false AS daily, source_id, kind_place,
+               patient_id, metric, sum({rules.share("c", "slot")}) AS value, max(revised_at) AS revised_at
+        FROM counted c, LATERAL {rules.quarters("c", "%(start)s", "%(end)s")} slot
+        WHERE NOT total AND slot >= %(start)s AND slot < %(end)s
+        GROUP BY slot, source_id, kind_place, patient_id, metric
     ),
-    counted AS (
-        SELECT DISTINCT ON (slot, CASE WHEN %(every)s THEN source_id END) slot, source_id, rank, value
-        FROM quarter
-        LEFT JOIN dispute ON dispute.start_at = slot AND dispute.end_at <= slot + interval '15 minutes'
-        ORDER BY slot, CASE WHEN %(every)s THEN source_id END,
-                 (dispute.winner_id = source_id) DESC NULLS LAST, rank, source_id
+    chosen AS (
+        SELECT DISTINCT ON (start_at, CASE WHEN %(every)s THEN source_id END) *
+        FROM (SELECT q.*, {rules.place("q")} AS place FROM quarter q) placed
+        ORDER BY start_at, CASE WHEN %(every)s THEN source_id END, {rules.first()}
+    ),
+    part AS (
+        SELECT date_trunc('day', start_at, %(zone)s) AS start_at, source_id, kind_place, false AS total,
+               sum(value) AS value, max(revised_at) AS revised_at
+        FROM chosen GROUP BY 1, source_id, kind_place
+        UNION ALL
+        SELECT {rules.day_of("c", "%(zone)s")}, source_id, kind_place, true, max(value), max(revised_at)
+        FROM counted c WHERE total GROUP BY 1, source_id, kind_place
+    ),
+    dated AS (
+        SELECT *, date_trunc('day', start_at + interval '30 hours', %(zone)s) AS end_at, true AS daily, {_WHOSE}
+        FROM part WHERE start_at >= %(start)s AND start_at < %(end)s
     ),
     candidate AS (
-        SELECT (slot AT TIME ZONE %(zone)s)::date AS day, sum(value) AS value, min(rank) AS rank,
-               array_agg(DISTINCT source_id) AS sources, false AS total
-        FROM counted
-        GROUP BY 1, CASE WHEN %(every)s THEN source_id END
-        UNION ALL
-        SELECT day, value, rank, ARRAY[source_id], true FROM dated WHERE whole AND start_at >= %(start)s
+        SELECT start_at, end_at, total, array_agg(source_id ORDER BY source_id) AS sources,
+               (array_agg(source_id ORDER BY {rules.first()}))[1] AS source_id, min(place) AS place,
+               (array_agg(kind_place ORDER BY {rules.first()}))[1] AS kind_place,
+               max(revised_at) AS revised_at, sum(value) AS value
+        FROM (SELECT d.*, {rules.place("d")} AS place FROM dated d) placed
+        GROUP BY start_at, end_at, total, CASE WHEN %(every)s OR total THEN source_id END
     ),
     bar AS (
-        SELECT DISTINCT ON (day, CASE WHEN %(every)s THEN sources END) day, value, sources, total
+        SELECT DISTINCT ON (start_at, CASE WHEN %(every)s THEN source_id END) *
         FROM candidate
-        LEFT JOIN dispute ON dispute.end_at > dispute.start_at + interval '15 minutes'
-            AND (dispute.start_at AT TIME ZONE %(zone)s)::date = day
-        ORDER BY day, CASE WHEN %(every)s THEN sources END,
-                 (dispute.winner_id = ANY(sources)) DESC NULLS LAST, rank, total DESC, sources
+        WHERE total OR (start_at, source_id) NOT IN (SELECT start_at, source_id FROM candidate WHERE total)
+        ORDER BY start_at, CASE WHEN %(every)s THEN source_id END, {rules.first()}
     )"""
 )
 _BARS = (
     _DAYS
     + """
-    SELECT sources, extract(epoch FROM day::timestamp AT TIME ZONE %(zone)s)::float8,
-           extract(epoch FROM (day + 1)::timestamp AT TIME ZONE %(zone)s)::float8, value, value, value
-    FROM bar ORDER BY day, sources
+    SELECT sources, extract(epoch FROM start_at)::float8, extract(epoch FROM end_at)::float8, value, value, value
+    FROM bar ORDER BY start_at, sources
     """
 )
 _COUNTED = (
     _DAYS
     + """
-    SELECT counted.source_id, slot, slot + interval '15 minutes'
-    FROM counted JOIN bar ON bar.day = (slot AT TIME ZONE %(zone)s)::date AND NOT bar.total
+    SELECT chosen.source_id, chosen.start_at, chosen.end_at
+    FROM chosen JOIN bar ON NOT bar.total AND bar.start_at = date_trunc('day', chosen.start_at, %(zone)s)
     UNION ALL
-    SELECT sources[1], day::timestamp AT TIME ZONE %(zone)s, (day + 1)::timestamp AT TIME ZONE %(zone)s
-    FROM bar WHERE total
+    SELECT source_id, start_at, end_at FROM bar WHERE total
     """
 )
 

@@ -27,8 +27,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from auren.biometrics import baseline, reads, timeline
 from auren.biometrics import metrics as catalogue
-from auren.biometrics import reads, timeline
 from auren.biometrics.metrics import Metric
 from auren.biometrics.timeline import Timeline, Window
 
@@ -96,7 +96,7 @@ def _etag(window: Window, metrics: Sequence[Metric], render: Render, version: in
 @cache
 def _digest_of(module: ModuleType) -> str:
     """Of the code that makes windows, so that a new release never serves what another one made."""
-    files = [Path(inspect.getfile(one)) for one in (module, timeline, catalogue)]
+    files = [Path(inspect.getfile(one)) for one in (module, timeline, baseline, catalogue)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

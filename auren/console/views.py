@@ -1,31 +1,35 @@
 """The clinician's pages. Whoever may not see a patient is told exactly what they would be told of nobody: 404."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.db.models import Prefetch, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from auren.biometrics import timeline, windows
+from auren.biometrics import baseline, timeline, windows
 from auren.biometrics.models import Conflict
-from auren.console import lanes
+from auren.console import days, lanes
 from devices.models import Link, Patient
 
 DAYS = 14
-MOST_DAYS = 92
+MOST_DAYS = 190
 LEAST_POINTS, DEFAULT_POINTS = 10, 1_500
 MOST_PATIENTS = 500
-SORTS = ("name", "last", "conflicts")
+NIGHT_LANES = ("sleep", "heart_rate", "hrv", "spo2", "respiration")
+SORTS = ("name", "last", "flags", "conflicts")
+FRESH = timedelta(days=2)  # of a value that is called unusual: older ones say nothing about now
+QUIET_DAYS = 2  # without data for longer, somebody should look
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 private = cache_control(private=True, no_store=True)
@@ -44,6 +48,7 @@ class Row:
     links: list[Link]
     last_at: datetime | None
     conflicts: int
+    flags: list[str]
 
 
 def patients_of(user: User) -> QuerySet[Patient]:
@@ -92,13 +97,43 @@ def _rows(mine: QuerySet[Patient]) -> list[Row]:
     disputed = Counter(
         Conflict.objects.filter(patient_id__in=numbers, state="open").values_list("patient_id", flat=True)
     )
-    return [Row(patient, list(patient.links.all()), last.get(patient.pk), disputed[patient.pk]) for patient in shown]
+    unusual = _unusual(shown)
+    return [
+        Row(
+            patient,
+            list(patient.links.all()),
+            last_at := last.get(patient.pk),
+            disputed[patient.pk],
+            [*_silence(last_at), *unusual.get(patient.pk, [])],
+        )
+        for patient in shown
+    ]
+
+
+def _silence(last_at: datetime | None) -> list[str]:
+    if last_at is None:
+        return []  # the list says so in place of a time
+    quiet = (timezone.now() - last_at).days
+    return [f"no data for {quiet} days"] if quiet >= QUIET_DAYS else []
+
+
+def _unusual(shown: Sequence[Patient]) -> dict[int, list[str]]:
+    """Of each patient, what yesterday's or today's value says beyond the own usual range."""
+    zones = {patient.pk: zone_of(patient) for patient in shown}
+    now = timezone.now()
+    found: dict[int, list[str]] = {}
+    for (patient_id, _), daily in sorted(baseline.daily(zones, now).items()):
+        if daily.last_is_outside and now.astimezone(zones[patient_id]).date() - daily.days[-1] < FRESH:
+            found.setdefault(patient_id, []).append(lanes.unusual(daily))
+    return found
 
 
 def _sorted(rows: list[Row], sort: str) -> list[Row]:
     """By name as they come; else what needs a look first: the longest silence, the most open conflicts."""
     if sort == "last":
         return sorted(rows, key=lambda row: row.last_at or EARLIEST)
+    if sort == "flags":
+        return sorted(rows, key=lambda row: -len(row.flags))
     if sort == "conflicts":
         return sorted(rows, key=lambda row: -row.conflicts)
     return rows
@@ -109,15 +144,92 @@ def _sorted(rows: list[Row], sort: str) -> list[Row]:
 @login_required
 def patient(request: HttpRequest, pk: int) -> HttpResponse:
     person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
-    now = timezone.now()
+    window, refused = _window_of_page(person, request.GET)
     context = {
         "patient": person,
         "links": person.links.order_by("vendor", "id"),
         "lanes": lanes.LANES,
         "days": DAYS,
-        "view": {"from": (now - timedelta(days=DAYS)).timestamp(), "to": now.timestamp(), "zone": zone_of(person).key},
+        "most_days": MOST_DAYS,
+        "refused": refused,
+        "view": _view(window),
+        "today": timezone.now().astimezone(window.zone).date(),
     }
     return render(request, "console/patient.html", context)
+
+
+def _view(window: timeline.Window) -> dict[str, Any]:
+    """What the page's scripts begin with."""
+    return {
+        "from": window.start_at.timestamp(),
+        "to": window.end_at.timestamp(),
+        "zone": window.zone.key,
+        "days": DAYS,
+        "every_source": window.every_source,
+    }
+
+
+def _window_of_page(person: Patient, asked: QueryDict) -> tuple[timeline.Window, str]:
+    """The view that the address holds, and what was wrong with it when it is the usual one instead."""
+    try:
+        return window_of(person, asked), ""
+    except ValueError as error:
+        return window_of(person, QueryDict()), str(error)
+
+
+@require_safe
+@private
+@login_required
+def calendar(request: HttpRequest, pk: int) -> HttpResponse:
+    """Three months that end today, or with the day `to`."""
+    person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
+    today = timezone.now().astimezone(zone_of(person)).date()
+    last = min(_day(request.GET.get("to", "")) or today, today)
+    step = timedelta(days=days.CALENDAR_DAYS)
+    context = {
+        "patient": person,
+        "weeks": days.calendar(person.pk, last, zone_of(person)),
+        "metrics": {metric.name: metric for metric in days.CALENDAR},
+        "last": last,
+        "earlier": last - step if last - step > EARLIEST.date() else None,
+        "later": min(last + step, today) if last < today else None,
+    }
+    return render(request, "console/calendar.html", context)
+
+
+@require_safe
+@private
+@login_required
+def night(request: HttpRequest, pk: int, day: str) -> HttpResponse:
+    """The night that ends on `day`, or that there was none."""
+    person = get_object_or_404(patients_of(cast("User", request.user)), pk=pk)
+    wanted = _day(day)
+    if wanted is None:
+        raise Http404
+    zone = zone_of(person)
+    found = days.night(person.pk, wanted, zone)
+    context = {
+        "patient": person,
+        "day": wanted,
+        "night": found,
+        "zone": zone.key,
+        "before": wanted - timedelta(days=1),
+        "after": wanted + timedelta(days=1) if wanted < timezone.now().astimezone(zone).date() else None,
+        "lanes": [lanes.BY_KEY[key] for key in NIGHT_LANES],
+        "most_days": MOST_DAYS,
+    }
+    if found:
+        context["view"] = _view(timeline.Window(person.pk, *found.shown, zone))
+    return render(request, "console/night.html", context)
+
+
+def _day(text: str) -> date | None:
+    """A day between the years the timeline knows; None for anything else."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    return day if EARLIEST.date() < day < LATEST.date() else None
 
 
 @require_safe
@@ -127,15 +239,24 @@ def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
         return problem(401, "Sign in first", "Your session has ended. Sign in and load the page again.")
     person = get_object_or_404(patients_of(request.user), pk=pk)
     try:
-        window = window_of(person, request.GET)
+        window, shown = window_of(person, request.GET), _lanes(request.GET)
     except ValueError as error:
         return problem(400, "The request cannot be understood", str(error))
     known = request.headers.get("If-None-Match", "")
-    found = windows.rendered(window.aligned(), lanes.METRICS, lanes.as_bytes, known=known)
+    metrics = [metric for lane in shown for metric in lane.metrics]
+    found = windows.rendered(window.aligned(), metrics, lanes.as_bytes, known=known)
     headers = {"ETag": found.etag}
     if found.body is None:
         return HttpResponseNotModified(headers=headers)
     return HttpResponse(found.body, content_type="application/json", headers=headers)
+
+
+def _lanes(asked: QueryDict) -> tuple[lanes.Lane, ...]:
+    keys = [key for key in asked.get("lanes", "").split(",") if key]
+    unknown = [key for key in keys if key not in lanes.BY_KEY]
+    if unknown:
+        raise ValueError(f"`lanes` may only name {', '.join(lanes.BY_KEY)}.")
+    return tuple(lanes.BY_KEY[key] for key in dict.fromkeys(keys)) or lanes.LANES
 
 
 def problem(status: int, title: str, detail: str) -> JsonResponse:
@@ -155,7 +276,7 @@ def zone_of(person: Patient) -> ZoneInfo:
 def window_of(person: Patient, asked: QueryDict) -> timeline.Window:
     """What `asked` names, with defaults for what it leaves out. ValueError says what is wrong and what would do."""
     end_at = _instant(asked, "to", timezone.now())
-    start_at = _instant(asked, "from", end_at - timedelta(days=DAYS))
+    start_at = _instant(asked, "from", end_at - _length(asked))
     if start_at >= end_at:
         raise ValueError("`from` must be before `to`.")
     if end_at - start_at > timedelta(days=MOST_DAYS):
@@ -165,6 +286,17 @@ def window_of(person: Patient, asked: QueryDict) -> timeline.Window:
     return timeline.Window(
         person.pk, start_at, end_at, zone_of(person), _points(asked), every_source=asked.get("sources") == "all"
     )
+
+
+def _length(asked: QueryDict) -> timedelta:
+    text = asked.get("days", str(DAYS))
+    try:
+        length = float(text)
+    except ValueError:
+        length = 0.0
+    if not 0 < length <= MOST_DAYS:
+        raise ValueError(f"`days` must be a number up to {MOST_DAYS}.")
+    return timedelta(days=length)
 
 
 def _instant(asked: QueryDict, name: str, default: datetime) -> datetime:

@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, Untouched, badge, confirmation, exactly, few_enough, log, when
+from auren.admin import BigTableAdmin, ShownOnce, Untouched, badge, confirmation, exactly, few_enough, log, when
 from devices.connect import address_of
 from devices.models import Invitation, Patient
 
@@ -46,7 +46,7 @@ class VendorForm(forms.Form):
 
 
 @admin.register(Invitation)
-class InvitationAdmin(Untouched, BigTableAdmin[Invitation]):
+class InvitationAdmin(ShownOnce, Untouched, BigTableAdmin[Invitation]):
     list_display = ("id", "patient", "vendor", "state_shown", "created", "created_by", "expires", "used")
     list_filter = (StateFilter, "vendor")
     list_select_related = ("patient",)

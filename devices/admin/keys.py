@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from auren.admin import BigTableAdmin, Untouched, confirmation, few_enough, log, when
+from auren.admin import BigTableAdmin, ShownOnce, Untouched, confirmation, few_enough, log, when
 from devices.models import ApiKey
 
 PATIENTS_SHOWN = 50
@@ -26,7 +26,7 @@ class Replacing(forms.Form):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(Untouched, BigTableAdmin[ApiKey]):
+class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
     list_display = ("id", "owner", "patient_count", "created", "last_used", "revoked")
     search_fields = ("owner",)
     autocomplete_fields = ("patients",)

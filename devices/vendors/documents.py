@@ -12,6 +12,8 @@ from devices.vendors.normalised import Document, Normalised, Sample, implausible
 from devices.vendors.times import quoted
 from devices.vendors.webhook import MAX_FIELD
 
+Fields = tuple[tuple[str, str], ...]  # a vendor's fields, each with the metric that it yields
+
 
 class Unusable(ValueError):
     """A part of a document that cannot become a sample; the message says why, for people."""
@@ -76,6 +78,11 @@ class Reading:
         except ValueError as error:
             self.refuse(f"{start}..{end}", str(error))
             return None
+
+
+def within(part: str, fields: Fields) -> Fields:
+    """The same fields, named from the document's top. One that is a sum of several has their names, with plus signs."""
+    return tuple((" + ".join(f"{part}.{name}" for name in field.split(" + ")), metric) for field, metric in fields)
 
 
 def read_each(document: object, rows: str, result: Normalised, read: Callable[[Document], str]) -> None:

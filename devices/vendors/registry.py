@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from devices.vendors.client import Answer, Api, Ask
+from devices.vendors.documents import Fields
 from devices.vendors.healthkit import client as healthkit_client
 from devices.vendors.healthkit import normalise as healthkit_normalise
 from devices.vendors.healthkit import webhook as healthkit_webhook
@@ -49,16 +50,17 @@ def _no_body_of_its_own(body: bytes, headers: Headers) -> Document:
 class Vendor:
     """Everything the bridge knows of a vendor.
 
-    `pushes` means that the webhook's body is the document. `history` lists the kinds a backfill asks for, the most
-    useful first, each with the days one list call may span; `polled` those that no webhook announces, with the seconds
-    between two polls and the days each reaches back. `record_is_final`: a withdrawn record's id never comes
-    back.
+    `fields` names, by kind of document, each field that is read and the metric it yields. `history` lists the kinds a
+    backfill asks for, the most useful first, each with the days one list call may span; `polled` those that no webhook
+    announces, with the seconds between two polls and the days each reaches back. `record_is_final`: a withdrawn
+    record's id never comes back.
     """
 
     name: str
     webhook: Webhook
     fetch: Fetch
     normalise: Normalise
+    fields: Mapping[str, Fields]
     kind_and_verb: Callable[[str], tuple[str, str]] = _batch
     withdrawn_by: Callable[[str, str], list[str]] = _nothing
     is_v1_id: Callable[[str], bool] = _never
@@ -74,6 +76,7 @@ VENDORS: dict[str, Vendor] = {
         oura_webhook.WEBHOOK,
         oura_client.fetch,
         oura_normalise.normalise,
+        oura_normalise.FIELDS,
         kind_and_verb=oura_webhook.kind_and_verb,
         withdrawn_by=oura_webhook.withdrawn_by,
         history=tuple((kind, oura_client.HISTORY_DAYS_PER_CALL[kind]) for kind in oura_client.HISTORY),
@@ -84,6 +87,7 @@ VENDORS: dict[str, Vendor] = {
         whoop_webhook.WEBHOOK,
         whoop_client.fetch,
         whoop_normalise.normalise,
+        whoop_normalise.FIELDS,
         kind_and_verb=whoop_webhook.kind_and_verb,
         withdrawn_by=whoop_webhook.withdrawn_by,
         is_v1_id=whoop_normalise.is_v1_id,
@@ -95,6 +99,7 @@ VENDORS: dict[str, Vendor] = {
         healthkit_webhook.WEBHOOK,
         healthkit_client.fetch,
         healthkit_normalise.normalise,
+        healthkit_normalise.FIELDS,
         document_of=healthkit_webhook.document_of,
         record_is_final=True,
     ),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import F
 
 from auren.biometrics.metrics import BY_NAME
-from auren.biometrics.models import Conflict, Sample, Source, Timeline
+from auren.biometrics.models import Conflict, Preference, Sample, Source, Timeline
 
 PATIENT = 7
 NOON = datetime(2026, 11, 13, 12, tzinfo=UTC)
@@ -74,4 +74,26 @@ def dispute(
         winner=winner,
         rule=rule,
         state=state,
+    )
+
+
+def decide(
+    *sources: Source,
+    metric: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    daily: bool = False,
+) -> Preference:
+    """What a person decided: for a moment with `until`, for a metric with its name alone, else the patient's order."""
+    raise_version(PATIENT)
+    return Preference.objects.create(
+        patient_id=PATIENT,
+        scope="moment" if until else "metric" if metric else "patient",
+        metric=BY_NAME[metric].number if metric else None,
+        since=since,
+        until=until,
+        daily=daily if until else None,
+        sources=[by.pk for by in sources],
+        made_by="dr.lee",
+        note="the strap was loose",
     )

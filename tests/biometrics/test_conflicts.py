@@ -1,18 +1,22 @@
 """Where two sources disagree: the same conflicts whatever the order, the repetition and the batches of arrivals."""
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
-import msgspec
 import psycopg
 import pytest
+from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from auren.biometrics import timeline
 from auren.biometrics.conflicts import statements
 from auren.biometrics.metrics import BY_NAME
-from auren.biometrics.models import Conflict, Preference
-from auren.biometrics.store import Incoming
+from auren.biometrics.models import Conflict, Preference, Sample
+from auren.biometrics.store import Incoming, Withdrawal
+from devices.models import Patient
 from tests.biometrics.arriving import PATIENTS, Store, hours, sample, source_of, withdrawal
+from webhooks.overriding import settle_touched
 
 ANY_ORDER = settings(
     max_examples=30,
@@ -56,7 +60,7 @@ def prefer(
     daily: bool = False,
 ) -> Preference:
     """What a person decided: for a moment with `until`, for a metric with its name alone, else the patient's order."""
-    links = {kind: link_id for link_id, kind in KINDS.items()}
+    links = {kind: link_id for link_id, kind in reversed(KINDS.items())}
     return Preference.objects.create(
         patient_id=patient_id,
         scope="moment" if until is not None else "metric" if metric else "patient",
@@ -186,6 +190,14 @@ def test_a_conflict_goes_when_a_revision_agrees(storing: Store, patient_id: int)
     assert [(change.state, change.winner_id) for change in gone] == [("gone", None)]
 
 
+def test_a_conflict_of_a_moment_goes_with_a_sample_too(storing: Store, patient_id: int) -> None:
+    at = {"patient_id": patient_id, "metric": "resting_heart_rate"}
+    storing.put(said(1, 50, 0, **at), said(2, 70, 0, **at))  # type: ignore[arg-type]
+    assert [each[3] for each in conflicts(patient_id)] == [{1: 50, 2: 70}]
+    storing.put(withdrawal(9, patient_id=patient_id, link_id=2, record="resting_heart_rate 2 0"))
+    assert conflicts(patient_id) == []
+
+
 def test_a_conflict_goes_with_the_last_of_its_samples(storing: Store, patient_id: int) -> None:
     for by, value in ((1, 25_000), (2, 20_000)):
         storing.put(said(by, value, -14, -6, patient_id=patient_id, metric="sleep_duration"))
@@ -204,6 +216,88 @@ def test_what_a_person_decided_outlives_new_samples(storing: Store, patient_id: 
     ]
 
 
+def test_a_decision_holds_when_its_conflict_goes_and_comes_back(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "sleep_duration"}
+    prefer("band", since=-14, until=-6, **at)
+    storing.put(said(1, 25_000, -14, -6, **at), said(2, 20_000, -14, -6, **at))
+    storing.put(said(2, 25_000, -14, -6, revised=1, **at))
+    assert conflicts(patient_id) == []
+    storing.put(said(2, 18_000, -14, -6, revised=2, **at))
+    assert conflicts(patient_id) == [("sleep_duration", -14, -6, {1: 25_000, 2: 18_000}, 2, "person", "overridden")]
+
+
+def test_a_device_that_has_withdrawn_its_data_does_not_win_until_it_speaks_again(
+    storing: Store, patient_id: int
+) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "sleep_duration"}
+    prefer("watch", since=-14, until=-6, **at)
+    storing.put(*(said(by, value, -14, -6, **at) for by, value in ((1, 25_000), (2, 20_000), (3, 15_000))))
+    storing.put(withdrawal(1, patient_id=patient_id, link_id=3, record="sleep_duration 3 -14"))
+    assert [each[4:] for each in conflicts(patient_id)] == [(1, "metric_order", "settled")]
+    storing.put(said(3, 15_000, -14, -6, revised=2, **at))
+    assert [each[4:] for each in conflicts(patient_id)] == [(3, "person", "overridden")]
+
+
+def test_a_moment_goes_before_a_metric_and_that_before_the_patients_order(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "heart_rate"}
+    prefer("band", since=2, until=2 + 1 / 12, **at)
+    prefer("ring", since=1, **at)
+    prefer("watch", "band", patient_id=patient_id)
+    prefer("band", "watch", patient_id=patient_id)
+    for hour in range(3):
+        storing.put(*(said(by, value, hour, **at) for by, value in ((1, 50), (2, 70), (3, 90))))
+    decided = [each[4:] for each in conflicts(patient_id)]
+    assert decided == [(2, "patient_order", "settled"), (1, "person", "overridden"), (2, "person", "overridden")]
+
+
+def test_a_count_that_reaches_over_quarters_is_spread_before_it_is_compared(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(
+        said(3, 2_400, 0, 1, **at), *(said(2, 610, quarter / 4, quarter / 4 + 0.25, **at) for quarter in range(4))
+    )
+    assert conflicts(patient_id) == []
+    storing.put(said(2, 20, 0.5, 0.75, revised=1, **at))
+    assert [each[1:5] for each in conflicts(patient_id)] == [(0.5, 0.75, {2: 20, 3: 600}, 3)]
+
+
+def test_what_is_longer_than_an_hour_counts_in_the_days_sum_and_disputes_no_quarter(
+    storing: Store, patient_id: int
+) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(said(1, 15_000, -12, 12, **at), said(3, 8_000, 0, 8, **at), said(2, 900, 0, 0.25, **at))
+    assert [each[2:4] for each in conflicts(patient_id)] == [(12, {1: 15_000, 3: 8_000})]
+
+
+def test_a_count_over_midnight_counts_in_both_days(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
+    for midnight in (-12, 12):
+        storing.put(said(1, 9_000, midnight, midnight + 24, **at))
+    storing.put(said(3, 400, 11.75, 12.25, **at))
+    assert [each[3] for each in conflicts(patient_id)] == [{1: 9_000, 3: 200}, {1: 9_000, 3: 200}]
+
+
+def test_a_days_total_is_one_on_days_of_23_and_25_hours(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
+    for noon in (-19 * 24, -229 * 24):  # 25 October and 29 March 2026 in Berlin, an hour or two before UTC
+        midnight = noon - (14 if noon == -19 * 24 else 13)
+        storing.put(
+            said(1, 9_000, midnight, midnight + 24, **at), said(3, 100, noon, noon + 0.25, **at), zone="Europe/Berlin"
+        )
+    assert sorted((each[2] - each[1], each[3][1]) for each in conflicts(patient_id)) == [(23, 9_000), (25, 9_000)]  # type: ignore[operator, index]
+
+
+def test_zero_is_a_count_that_nobody_fills(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
+    storing.put(said(1, 5_000, -12, 12, **at), said(3, 0, 0, 0.25, **at), said(2, 90, 0, 0.25, **at))
+    assert [each[3] for each in conflicts(patient_id)] == [{1: 5_000, 3: 0}]
+
+
+def test_a_day_that_begins_at_bedtime_is_compared_as_the_day_it_is_of(storing: Store, patient_id: int) -> None:
+    at: dict[str, Any] = {"patient_id": patient_id, "metric": "total_energy"}
+    storing.put(said(1, 2_000, -12, 12, **at), said(2, 2_900, -13.5, 10.5, **at))
+    assert [each[1:4] for each in conflicts(patient_id)] == [(-12, 12, {1: 2_000, 2: 2_900})]
+
+
 def test_an_edit_that_ends_a_night_earlier_frees_what_came_after(storing: Store, patient_id: int) -> None:
     at = {"patient_id": patient_id, "metric": "sleep_duration"}
     storing.put(said(1, 36_000, -14, -4, **at))  # type: ignore[arg-type]
@@ -219,50 +313,104 @@ def test_a_night_in_two_pieces_is_one_night_where_another_source_slept_through(s
     assert [each[1:4] for each in conflicts(patient_id)] == [(-14, -4, {1: 14_000, 2: 25_000})]
 
 
+# What may happen to one patient: a value said, a record withdrawn, a decision made. Times are quarters of an hour.
+Said = tuple[str, int, int, int, int, int]  # metric, link, start, length, value, revision
+Gone = tuple[str, int, int]  # metric, link, start: withdrawn after revision 0 and before revision 1
+Decided = tuple[str, tuple[int, ...], int]  # scope, links in their order, since
+Event = Said | Gone
+METRICS = ("sleep_duration", "heart_rate", "steps", "resting_heart_rate")
+MIDNIGHT = -48
+
+
 @st.composite
-def arrivals(draw: st.DrawFn) -> list[tuple[str, int, int, int, int, int]]:
-    """Metric, link, start and length in quarters of an hour, value, revision; one value a record and revision."""
-    metric = draw(st.sampled_from(["sleep_duration", "heart_rate", "steps", "resting_heart_rate"]))
+def histories(draw: st.DrawFn) -> tuple[list[Event], list[Decided]]:
+    """Of one record and revision there is one value. The same value comes in two revisions, too."""
+    metric = draw(st.sampled_from(METRICS))
+    start, revision = st.integers(0, 10), st.integers(0, 1)
+    value = st.sampled_from([60, 64, 100, 140])
     one = st.tuples(
-        st.just(metric),
-        st.sampled_from(list(KINDS)),
-        st.integers(0, 12),
-        st.integers(1, 8),
-        st.integers(40, 140),
-        st.integers(0, 1),
+        st.just(metric), st.sampled_from(list(KINDS)), start, st.sampled_from([0, 1, 2, 5]), value, revision
     )
-    return draw(st.lists(one, min_size=2, max_size=6, unique_by=lambda each: (each[1], each[2], each[5])))
+    said = draw(st.lists(one, min_size=2, max_size=7, unique_by=lambda each: (each[1], each[2], each[5])))
+    if metric == "steps":
+        total = st.tuples(st.just(metric), st.sampled_from([1, 3]), st.just(MIDNIGHT), st.just(96), value, revision)
+        said += draw(st.lists(total, max_size=2, unique_by=lambda each: (each[1], each[5])))
+    gone = draw(st.lists(st.sampled_from([each[:3] for each in said]), max_size=2))
+    order = st.permutations(list(KINDS)).map(lambda links: tuple(links[:2]))
+    decided = draw(st.lists(st.tuples(st.sampled_from(["moment", "metric", "patient"]), order, start), max_size=2))
+    return [*said, *gone], decided
 
 
-def outcome(storing: Store, batches: list[list[tuple[str, int, int, int, int, int]]]) -> list[tuple[object, ...]]:
+def arrived(event: Event, patient_id: int) -> Incoming | Withdrawal:
+    if len(event) == 3:
+        metric, by, start = event
+        return withdrawal(0.5, patient_id=patient_id, link_id=by, record=f"{metric} {by} {start / 4}")
+    metric, by, start, length, value, revision = event
+    value *= 100 if metric in {"sleep_duration", "steps"} else 1
+    end = None if metric == "heart_rate" else (start + length) / 4
+    return said(by, value, start / 4, end, patient_id=patient_id, metric=metric, revised=revision)
+
+
+def decide(decided: Decided, metric: str, patient_id: int) -> None:
+    scope, links, since = decided
+    about: dict[str, Any] = {} if scope == "patient" else {"metric": metric, "since": since / 4}
+    until: dict[str, Any] = {"until": (since + 1) / 4} if scope == "moment" else {}
+    with transaction.atomic():
+        preference = prefer(*(KINDS[link] for link in links), patient_id=patient_id, **about, **until)
+        settle_touched(Patient(pk=patient_id, timezone="UTC"), preference)
+
+
+def standing(patient_id: int) -> list[tuple[object, ...]]:
+    samples = Sample.objects.filter(patient_id=patient_id)
+    return sorted(samples.values_list("metric", "start_at", "end_at", "source_id", "record", "value", "revised_at"))
+
+
+def drawn(patient_id: int, metric: str) -> list[tuple[object, ...]]:
+    """Who draws what on the timeline: sources, start, end, value."""
+    window = timeline.Window(patient_id, hours(-12), hours(12), ZoneInfo("UTC"))
+    lines = timeline.read(window, [BY_NAME[metric]]).series[0].lines
+    points = [(line.sources, *point) for line in lines for point in zip(line.start, line.end, line.value, strict=True)]
+    return sorted(point for point in points if point[-1] is not None)
+
+
+def outcome(storing: Store, metric: str, steps: list[list[Event] | Decided]) -> tuple[object, ...]:
+    """What is left of `steps`, each of them a batch that arrives or a decision that is made."""
     patient_id = next(PATIENTS)
-    for number, batch in enumerate(batches):
-        taken = [
-            said(
-                by,
-                value * (100 if metric in {"sleep_duration", "steps"} else 1),
-                start / 4,
-                (start + length) / 4 if metric != "heart_rate" else None,
-                patient_id=patient_id,
-                metric=metric,
-                revised=revision,
-            )
-            for metric, by, start, length, value, revision in batch
-        ]
-        storing.put(*(msgspec.structs.replace(each, delivery_id=number) for each in taken))
-    return conflicts(patient_id)
+    for step in steps:
+        if isinstance(step, tuple):
+            decide(step, metric, patient_id)
+        else:
+            storing.put(*(arrived(event, patient_id) for event in step))
+    for conflict in Conflict.objects.filter(patient_id=patient_id):
+        draws_the_line(conflict, metric)
+    return conflicts(patient_id), standing(patient_id), drawn(patient_id, metric)
 
 
-@given(said_by_all=arrivals(), data=st.data())
+def draws_the_line(conflict: Conflict, metric: str) -> None:
+    """Wherever there is a conflict, what is drawn in it is the winner's."""
+    start, end = conflict.start_at.timestamp(), conflict.end_at.timestamp()
+    inside = [point for point in drawn(conflict.patient_id, metric) if start <= point[1] < end]  # type: ignore[operator]
+    if metric != "steps":
+        assert {point[0] for point in inside} == {(conflict.winner_id,)}
+    elif conflict.daily:
+        [(sources, _, _, value)] = inside
+        assert conflict.winner_id in sources  # type: ignore[operator]
+        assert round(value, 6) == round(conflict.values[str(conflict.winner_id)], 6)  # type: ignore[call-overload]
+
+
+@given(history=histories(), data=st.data())
 @ANY_ORDER
-def test_the_conflicts_are_the_same_whatever_the_order_the_repetition_and_the_batches(
-    storing: Store, patient_id: int, said_by_all: list[tuple[str, int, int, int, int, int]], data: st.DataObject
+def test_what_stands_is_the_same_whatever_the_order_the_repetition_the_batches_and_when_people_decided(
+    storing: Store, patient_id: int, history: tuple[list[Event], list[Decided]], data: st.DataObject
 ) -> None:
-    in_one_go = outcome(storing, [said_by_all])
-    shuffled = data.draw(st.permutations(said_by_all + data.draw(st.lists(st.sampled_from(said_by_all), max_size=2))))
-    assert outcome(storing, [[each] for each in shuffled]) == in_one_go
-    cut = data.draw(st.integers(1, len(shuffled)))
-    assert outcome(storing, [shuffled[:cut], shuffled[cut:]] if shuffled[cut:] else [shuffled]) == in_one_go
+    events, decided = history
+    metric = events[0][0]
+    expected = outcome(storing, metric, [*decided, events])
+    shuffled = data.draw(st.permutations(events + data.draw(st.lists(st.sampled_from(events), max_size=2))))
+    assert outcome(storing, metric, [*([event] for event in shuffled), *decided]) == expected
+    cut = data.draw(st.integers(0, len(shuffled)))
+    halves = [batch for batch in (shuffled[:cut], shuffled[cut:]) if batch]
+    assert outcome(storing, metric, [*halves[:1], *decided, *halves[1:]]) == expected
 
 
 def compared_in_vain(node: dict[str, Any]) -> int:
@@ -279,6 +427,11 @@ def test_a_young_table_without_statistics_is_settled_bucket_by_bucket(
     storing.put(
         *(said(3, 60, place / 12, patient_id=patient_id, metric="heart_rate") for place in range(buckets)),
         *(said(3, 9, place / 4, place / 4 + 0.2, patient_id=patient_id, metric="steps") for place in range(buckets)),
+        *(
+            said(by, 9, 24 * place, 24 * place + 8, patient_id=patient_id, metric="sleep_duration")
+            for place in range(buckets // 10)
+            for by in (1, 2)
+        ),
     )
     text, given_ = statements({patient_id: "Europe/Berlin"})[statement]
     with psycopg.connect(database) as connection:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 from prometheus_client import REGISTRY
 
 from auren.biometrics import reads, timeline
@@ -197,3 +197,9 @@ def test_all_statements_of_one_answer_see_one_snapshot(database: str) -> None:
 def test_nothing_can_be_written_by_what_only_reads(database: str) -> None:
     with pytest.raises(Exception, match="read-only transaction"):
         reads.consistent([PATIENT], lambda: beat(48))
+
+
+def test_within_a_transaction_of_the_callers_its_own_writes_are_seen(database: str) -> None:
+    with transaction.atomic():
+        beat(48)
+        assert values() == [48]

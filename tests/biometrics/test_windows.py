@@ -21,7 +21,7 @@ from auren.biometrics.timeline import Timeline, Window
 from auren.biometrics.windows import Rendered
 from auren.embedded.server import free_port
 from devices.models import Link, Patient
-from tests.biometrics.stored import NOON, PATIENT, dispute, raise_version, source, store
+from tests.biometrics.stored import NOON, PATIENT, decide, raise_version, source, store
 from webhooks.erasure import erase
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -148,7 +148,7 @@ def test_a_conflict_decided_otherwise_is_drawn_anew(redis: str) -> None:
     for by, value in ((ring, 48), (watch, 61)):
         store(by, "heart_rate", value, NOON)
     assert b"61" in (ask().body or b"")
-    dispute("heart_rate", NOON, NOON + HOUR / 12, {ring: 48, watch: 61}, ring)
+    decide(ring, metric="heart_rate")
     assert b"48" in (ask().body or b"")
 
 

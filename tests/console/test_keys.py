@@ -59,6 +59,14 @@ def test_a_key_is_shown_once_and_kept_nowhere_in_clear(admin: Client, patient: P
     assert secret not in str(admin.cookies)
 
 
+def test_what_is_shown_once_has_one_way_to_be_made(admin: Client) -> None:
+    for page in (f"{LIST}add/", "/admin/devices/invitation/add/"):
+        shown = admin.get(page).content.decode()
+        assert 'name="_save"' in shown
+        assert 'name="_addanother"' not in shown
+        assert 'name="_continue"' not in shown
+
+
 def test_issuing_is_logged(admin: Client, patient: Patient) -> None:
     key, _, _ = issue(admin, patient)
     entry = LogEntry.objects.get()

@@ -130,6 +130,13 @@ def test_a_link_without_a_token_says_so(support: Client, link: Link) -> None:
     assert answer(support, link).startswith("No token is stored")
 
 
+def test_a_revoked_link_is_not_offered_a_pause(support: Client, live: Link) -> None:
+    address = f"/admin/devices/link/{live.pk}/change/"
+    assert "Pause" in support.get(address).content.decode()
+    Link.objects.update(status="revoked")
+    assert "Pause" not in support.get(address).content.decode().replace("Paused", "")
+
+
 def test_a_paused_link_counts_what_waits_for_it(support: Client, live: Link) -> None:
     Link.objects.update(paused_at=timezone.now())
     delivery(live, link=None, state="unlinked")

@@ -2,6 +2,7 @@ import pytest
 from django.template.loader import render_to_string
 from django.test import Client
 
+from auren.console.lanes import LANES
 from devices.models import Patient
 
 
@@ -37,5 +38,5 @@ def test_a_browser_that_asks_for_the_icon_finds_it() -> None:
 
 def test_the_lanes_can_be_reached_and_moved_by_keys(clinic: Client, patient: Patient, assigned: object) -> None:
     page = clinic.get(f"/patients/{patient.pk}/").content.decode()
-    assert page.count('tabindex="0" aria-labelledby="title-') == 5
+    assert page.count('tabindex="0" aria-labelledby="title-') == len(LANES)
     assert 'id="keys"' in page

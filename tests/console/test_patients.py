@@ -85,6 +85,25 @@ def test_the_list_shows_last_data_devices_and_open_conflicts(
     assert '<span class="flag">1</span>' in body
 
 
+def test_the_list_flags_silence_and_what_is_unusual_for_the_patient(
+    clinic: Client, assigned: Assignment, patient: Patient, ring: Source
+) -> None:
+    for day in range(30):
+        at = timezone.now() - timedelta(days=30 - day, hours=1)
+        store(ring, "resting_heart_rate", 50 + day % 3, at, at + timedelta(minutes=1), patient_id=patient.pk)
+    assert "no data for" not in page(clinic, "/")
+    at = timezone.now() - timedelta(minutes=5)
+    store(ring, "resting_heart_rate", 71, at, at + timedelta(minutes=1), patient_id=patient.pk)
+    assert "Resting heart rate 71 bpm (usual 47 to 55)" in page(clinic, "/")
+
+
+def test_the_list_says_for_how_long_nothing_came(
+    clinic: Client, assigned: Assignment, patient: Patient, ring: Source
+) -> None:
+    store(ring, "heart_rate", 50, timezone.now() - timedelta(days=5, hours=1), patient_id=patient.pk)
+    assert "no data for 5 days" in page(clinic, "/?sort=flags")
+
+
 def test_patients_are_searched_by_name_and_number(clinic: Client, assigned: Assignment) -> None:
     assert "Ada Nowak" in page(clinic, "/?q=nowak")
     assert "Ada Nowak" in page(clinic, "/?q=USER_1")
@@ -110,7 +129,7 @@ def test_the_list_takes_as_many_queries_for_many_patients_as_for_one(
         one = Patient.objects.create(external_id=f"more_{number}", display_name=f"More {number}")
         Link.objects.create(patient=one, vendor="oura", vendor_user_id=f"more_{number}")
         Assignment.objects.create(clinician=clinician, patient=one)
-    with django_assert_num_queries(8):  # type: ignore[operator]
+    with django_assert_num_queries(9):  # type: ignore[operator]
         page(clinic, "/")
 
 
@@ -142,6 +161,21 @@ def test_an_assigned_patients_page_names_patient_zone_devices_and_its_limits(
     body = page(clinic, f"/patients/{patient.pk}/")
     for text in ("Ada Nowak", "Europe/Berlin", "Oura <b>active</b>", "not heard from yet", "This is not a real-time"):
         assert text in body
+
+
+def test_the_address_holds_the_view(clinic: Client, assigned: Assignment, patient: Patient) -> None:
+    asked = "from=2026-03-01T00:00:00Z&to=2026-03-08T00:00:00Z&sources=all"
+    view = clinic.get(f"/patients/{patient.pk}/?{asked}").context["view"]
+    assert (view["to"] - view["from"], view["every_source"]) == (7 * 86_400, True)
+    view = clinic.get(f"/patients/{patient.pk}/?days=1").context["view"]
+    assert (view["to"] - view["from"], view["every_source"]) == (86_400, False)
+
+
+def test_an_address_that_holds_no_view_shows_the_usual_one_and_says_why(
+    clinic: Client, assigned: Assignment, patient: Patient
+) -> None:
+    body = page(clinic, f"/patients/{patient.pk}/?from=yesterday")
+    assert "The address asks for a view that cannot be shown: `from` is not a time" in body
 
 
 @pytest.mark.parametrize("address", ["/patients/{}/", "/patients/{}/timeline.json"])

@@ -19,6 +19,12 @@ NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CYCLE = Ask("cycle", "user_1", object_id="7")
 
 
+def test_what_is_saved_is_counted_from_zero_on() -> None:
+    counters = ("auren_vendor_calls_saved", "auren_vendor_cache_hits", "auren_token_refreshes_reused")
+    Asking({"newcomer": None}, {}, lambda: NOON, Remembered(None))  # type: ignore[dict-item]
+    assert [REGISTRY.get_sample_value(f"{name}_total", {"vendor": "newcomer"}) for name in counters] == [0, 0, 0]
+
+
 class Clock:
     """A hand-turned stand-in for PostgreSQL's clock."""
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
+import msgspec
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -16,8 +17,10 @@ from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox
 from devices.models import Consent, Invitation, Link, Patient, Token
 from devices.tokens import unseal
+from devices.vendors.registry import VENDORS
 from tests.devices.browsing import Browser, address, consent, invite, local, query
 from webhooks.models import Delivery
+from webhooks.processing import Window
 
 PORTAL = {
     "OURA_AUTHORIZE_URL": "/oura/oauth/v2/ext/oauth-authorize",
@@ -158,6 +161,8 @@ def test_connecting_again_keeps_the_link_and_asks_for_the_gap_only(browser: Brow
     Delivery.objects.all().delete()
     quiet_since = timezone.now() - timedelta(days=4)
     Link.objects.update(status="expired", status_since=quiet_since, last_synced_at=quiet_since)
+    for kind, _ in VENDORS[vendor].history:
+        link.syncs.create(kind=kind, synced_at=quiet_since)
     before = token_of(link)
     browser.connect(invite(vendor))
     link.refresh_from_db()
@@ -169,6 +174,26 @@ def test_connecting_again_keeps_the_link_and_asks_for_the_gap_only(browser: Brow
     assert filed
     first_day = f"{quiet_since - timedelta(days=1):%Y-%m-%d}".encode()
     assert all(first_day in body for body in filed)
+
+
+def test_what_is_shared_only_the_second_time_has_its_whole_history_asked_for(
+    browser: Browser, settings: Settings
+) -> None:
+    settings.BACKFILL_DAYS = 20
+    browser.connect(invite("whoop"), scope_granted="offline read:profile read:sleep")
+    link = Link.objects.get()
+    Link.objects.update(last_synced_at=timezone.now())
+    link.syncs.create(kind="sleep", synced_at=timezone.now())
+    browser.connect(invite("whoop"))
+    first_days = {
+        kind: min(msgspec.json.decode(bytes(page.body or b""), type=Window).start_at.date() for page in pages)
+        for kind in ("recovery", "sleep", "cycle", "workout")
+        if (pages := Delivery.objects.filter(event_type=f"{kind}.backfill"))
+    }
+    assert first_days == dict.fromkeys(first_days, (timezone.now() - timedelta(days=19)).date())
+    assert set(first_days) == {"recovery", "sleep", "cycle", "workout"}
+    again = Delivery.objects.filter(event_type="sleep.backfill").latest("id")
+    assert msgspec.json.decode(bytes(again.body or b""), type=Window).start_at > timezone.now() - timedelta(days=2)
 
 
 def test_a_first_connection_files_its_history_and_revives_what_waited(browser: Browser, settings: Settings) -> None:

@@ -17,7 +17,7 @@ def test_every_folder_is_registered_and_every_registered_vendor_has_a_folder() -
 
 @pytest.mark.parametrize("vendor", FOLDERS)
 @pytest.mark.parametrize(
-    ("part", "names"), [("webhook", ["WEBHOOK"]), ("client", ["fetch"]), ("normalise", ["normalise"])]
+    ("part", "names"), [("webhook", ["WEBHOOK"]), ("client", ["fetch"]), ("normalise", ["normalise", "FIELDS"])]
 )
 def test_a_vendor_has_every_part(vendor: str, part: str, names: list[str]) -> None:
     module = importlib.import_module(f"devices.vendors.{vendor}.{part}")

@@ -1,10 +1,12 @@
 """What consumers are promised in docs/events/, held against messages read from Kafka."""
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -31,6 +33,7 @@ from tests.webhooks.living import (
 )
 from tests.webhooks.reading import Read, read
 from webhooks.actions import retry
+from webhooks.erasure import erase
 from webhooks.events import CONFLICTS, DEAD, ERASED, MAX_BYTES, SAMPLES, TOPICS, TYPES
 from webhooks.models import Delivery
 
@@ -38,8 +41,21 @@ FOLDER = BASE_DIR / "docs" / "events"
 SLEEP = "/v2/usercollection/sleep"
 
 
-def schema_of(topic: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads((FOLDER / f"{topic}.json").read_text()))
+SCHEMAS = (*TOPICS, ERASED)
+FORMATS = Draft202012Validator.FORMAT_CHECKER
+
+
+def schema_of(name: str) -> Draft202012Validator:
+    """As consumers have it: what it does not name may come all the same."""
+    return Draft202012Validator(json.loads((FOLDER / f"{name}.json").read_text()), format_checker=FORMATS)
+
+
+def closed(part: Any) -> Any:
+    """A schema as we keep it: nothing else may come that has no line in it."""
+    if isinstance(part, dict):
+        shut = {"additionalProperties": False} if "properties" in part else {}
+        return {name: closed(inner) for name, inner in part.items()} | shut
+    return [closed(inner) for inner in part] if isinstance(part, list) else part
 
 
 @pytest.fixture
@@ -51,22 +67,26 @@ def who(database: str) -> str:
 
 
 def keeps_the_contract(message: Read) -> None:
-    schema_of(message.topic).validate(message.body)
+    name = message.headers["ce_dataschema"].removeprefix("urn:auren:event:")
+    schema = schema_of(name).schema
+    assert schema["$id"] == message.headers["ce_dataschema"]
+    Draft202012Validator(closed(schema), format_checker=FORMATS).validate(message.body)
     delivery = Delivery.objects.get(pk=message.body["delivery"])
     happened_at = datetime.fromisoformat(message.headers["ce_time"])
     assert message.headers == {
         "ce_specversion": "1.0",
         "ce_id": message.id,
-        "ce_type": TYPES[message.topic],  # type: ignore[index]
+        "ce_type": ERASED if name == ERASED else TYPES[message.topic],  # type: ignore[index]
+        "ce_dataschema": f"urn:auren:event:{ERASED if name == ERASED else message.topic}",
         "ce_source": "/auren/bridge",
         "ce_subject": str(delivery.pk),
         "ce_time": f"{happened_at:%Y-%m-%dT%H:%M:%S.%f}Z",
-        "sequence": str(delivery.sequence),
+        "sequence": str(delivery.sequence or 0),
         "content-type": "application/json",
     }
     assert happened_at == (delivery.stored_at or delivery.received_at)
-    assert message.id.startswith(f"{delivery.pk}.{delivery.sequence}.")
-    assert message.key == message.body["patient"]
+    assert re.fullmatch(rf"{delivery.pk}\.{delivery.sequence or 0}\.\d+", message.id)
+    assert message.key == message.body["patient"] or (message.body["patient"], message.topic) == (None, DEAD)
     assert len(message.value) < MAX_BYTES
 
 
@@ -147,6 +167,41 @@ def test_a_dead_delivery_is_an_event(vendors: RunningSandbox, who: str, kafka: s
     assert again(delivery).state == "dead"
 
 
+def test_a_conflict_whose_values_change_is_said_again(who: str, kafka: str) -> None:
+    for value in (99, 120):
+        push(heart_rate(61, source="A watch", uuid="one"), user=who)
+        push(heart_rate(value, source="Another watch", uuid="other"), user=who)
+        work()
+    send_out()
+    conflicts = [message for message in read(kafka, who) if message.topic == CONFLICTS]
+    for message in conflicts:
+        keeps_the_contract(message)
+    assert [sorted(message.body["values"].values()) for message in conflicts] == [[61, 99], [61, 120]]
+    assert len({message.body["start_at"] for message in conflicts}) == 1
+
+
+def test_that_a_patient_was_erased_is_an_event(who: str, kafka: str) -> None:
+    push(heart_rate(61), user=who)
+    work()
+    send_out()
+    erase(patient(who), by="ada", reason="asked for it")
+    send_out()
+    last = read(kafka, who)[-1]
+    keeps_the_contract(last)
+    assert (last.topic, last.headers["ce_type"]) == (SAMPLES, ERASED)
+    assert last.body["erased_at"] == last.body["received_at"]
+
+
+def test_what_died_before_anybody_knew_whose_it_was_is_told_under_the_vendors_user(who: str, kafka: str) -> None:
+    delivery = announce("whoop", "recovery.updated", user=who, state="stored", outbox=b"half an outb", shard=0)
+    send_out()
+    [message] = read(kafka, who)
+    keeps_the_contract(message)
+    assert (message.body["patient"], message.sequence) == (None, 0)
+    assert message.body["error_class"] == "outbox_unreadable"
+    assert again(delivery).state == "dead"
+
+
 def test_a_large_delivery_is_split_under_900_kb_with_an_id_for_each_part(who: str, kafka: str) -> None:
     many = [heart_rate(40 + n % 100, NOON - timedelta(seconds=n), uuid=f"{n:06d}-{'r' * 200}") for n in range(6_000)]
     delivery = push(*many, user=who)
@@ -216,13 +271,16 @@ def test_a_retry_that_works_out_is_a_later_event_of_the_same_delivery(
     assert [message.sequence for message in stored] == [2]
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_every_topic_has_a_schema_whose_examples_match_it(topic: str) -> None:
-    schema = schema_of(topic).schema
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_type_of_event_has_a_schema_whose_examples_match_it(name: str) -> None:
+    schema = schema_of(name).schema
     Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == f"urn:auren:event:{name}"
+    assert schema["title"]
     assert schema["examples"]
     for example in schema["examples"]:
-        schema_of(topic).validate(example)
+        Draft202012Validator(closed(schema), format_checker=FORMATS).validate(example)
 
 
 def objects(schema: object) -> Iterator[dict[str, object]]:
@@ -234,14 +292,30 @@ def objects(schema: object) -> Iterator[dict[str, object]]:
             yield from objects(part)
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_every_field_is_explained_required_and_nothing_else_may_come(topic: str) -> None:
-    for part in objects(schema_of(topic).schema):
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_is_explained_and_required(name: str) -> None:
+    for part in objects(schema_of(name).schema):
         fields = part["properties"]
         assert isinstance(fields, dict)
-        assert part["additionalProperties"] is False
         assert part["required"] == list(fields)
         assert [name for name, field in fields.items() if "description" not in field] == []
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_consumer_that_validates_is_not_broken_by_a_field_of_a_later_release(name: str) -> None:
+    [example, *_] = schema_of(name).schema["examples"]
+    schema_of(name).validate(example | {"of_a_later_release": {"any": ["thing"]}})
+    samples = [sample | {"of_a_later_release": 1} for sample in example.get("samples", [])]
+    schema_of(name).validate(example | ({"samples": samples} if samples else {}))
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_refuses_what_lacks_a_field_or_says_a_time_without_its_zone(name: str) -> None:
+    schema = schema_of(name)
+    [example, *_] = schema.schema["examples"]
+    for field in example:
+        assert not schema.is_valid({key: value for key, value in example.items() if key != field})
+    assert not schema.is_valid(example | {"received_at": "2026-11-24T06:58:03"})
 
 
 def test_there_are_no_other_schemas_and_the_page_names_them_all() -> None:

@@ -169,7 +169,16 @@ def test_every_link_is_reconciled_once_a_day_over_all_its_kinds(ring: Link) -> N
     assert file_reconciliations() == 10
     assert {kind for _, kind in lists("reconcile")} >= {"sleep", "daily_activity", "heartrate", "workout"}
     assert file_reconciliations() == 0
+    Delivery.objects.update(state="published")
     Link.objects.update(reconciled_at=Now() - timedelta(hours=25))
+    assert file_reconciliations() == 10
+
+
+def test_a_link_whose_lists_still_wait_is_not_reconciled_a_second_time(ring: Link) -> None:
+    assert file_reconciliations() == 10
+    Link.objects.update(reconciled_at=Now() - timedelta(hours=25))
+    assert file_reconciliations() == 0
+    Delivery.objects.update(state="retrying", pending_asks=1)  # for a score that may never come
     assert file_reconciliations() == 10
 
 

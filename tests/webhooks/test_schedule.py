@@ -262,12 +262,12 @@ def test_when_months_go_by_the_missing_ones_are_made_and_take_samples(made: set[
 def test_a_table_that_is_locked_holds_the_scheduler_up_for_seconds_only(
     made: set[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(schedule, "LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr("auren.biometrics.partitions.LOCK_TIMEOUT", "50ms")
     later = date(datetime.now(UTC).year + 1, 11, 5)
     active = Schedule()
     active.chores = [Chore("partitions", 60, lambda: create_missing(later))]
     with psycopg.connect(settings.DATABASE_URL) as other:
-        other.execute("LOCK TABLE biometrics_sample IN ACCESS SHARE MODE")
+        other.execute("LOCK TABLE biometrics_sample_default IN ACCESS SHARE MODE")
         assert active.turn()
     active.give_back()
     assert "partitions failed" in caplog.text

@@ -49,6 +49,8 @@ def why_not(action: str, link: Link) -> str:
         return f"it is {link.status}: send a reconnect invitation first"
     if action in {"sync_now", "backfill"} and link.paused_at:
         return "it is paused: resume it first"
+    if action == "pause" and link.status == "revoked":
+        return "it is revoked: nothing is fetched from it"
     return {
         "pause": "it was paused before" if link.paused_at else "",
         "resume": "" if link.paused_at else "it is not paused",

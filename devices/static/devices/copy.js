@@ -12,3 +12,6 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     }
   });
 }
+
+// The page answers a form. Loaded again it would send that form once more, and issue one more secret.
+window.history.replaceState(null, "", window.location.href);

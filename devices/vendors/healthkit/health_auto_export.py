@@ -9,12 +9,12 @@ from functools import partial
 from zoneinfo import ZoneInfo
 
 from auren.biometrics.metrics import BY_NAME, Metric
-from devices.vendors.documents import Span, Unusable, number_of
+from devices.vendors.documents import Fields, Span, Unusable, number_of
 from devices.vendors.healthkit.batch import Batch, converted
 from devices.vendors.healthkit.reading import MISSING, first, is_stated, record_of, span, text
 from devices.vendors.healthkit.sources import source_of
 from devices.vendors.healthkit.units import HOURS, conversion_of
-from devices.vendors.healthkit.vocabulary import AUTO_EXPORT_TYPES, TYPES, SampleType
+from devices.vendors.healthkit.vocabulary import AUTO_EXPORT, AUTO_EXPORT_TYPES, TYPES, SampleType
 from devices.vendors.normalised import Document
 from devices.vendors.times import find_zone, quoted
 
@@ -25,7 +25,18 @@ SLEEP_TOTALS = {
     "rem": BY_NAME["sleep_rem"],
     "awake": BY_NAME["sleep_awake"],
 }
-NIGHT_FIELDS = frozenset(("totalSleep", "asleep", "inBed", *SLEEP_TOTALS))
+ALL_SLEEP = ("totalSleep", "asleep")  # the second in older versions
+IN_BED = "inBed"
+NIGHT_FIELDS = frozenset((*ALL_SLEEP, IN_BED, *SLEEP_TOTALS))
+# By name of the metric, each field that is read and the metric of ours it yields: for docs/metrics.md.
+FIELDS: Fields = (
+    *AUTO_EXPORT.items(),
+    *((f"blood_pressure.{field}", kind.metric.name) for field, kind in PRESSURES.items()),
+    *((f"sleep_analysis.{field}", "sleep_duration") for field in ALL_SLEEP),
+    *((f"sleep_analysis.{field}", metric.name) for field, metric in SLEEP_TOTALS.items()),
+    (f"sleep_analysis.{IN_BED}", "sleep_in_bed"),
+    ("workouts.duration", "workout_duration"),
+)
 CLOCK_PERIODS = {"second": timedelta(seconds=1), "minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 CALENDAR_PERIODS = {"day": (0, 1), "week": (0, 7), "month": (1, 0), "year": (12, 0)}  # months, days
 ADVERBS = {
@@ -112,14 +123,14 @@ class Night:
         for field, metric in SLEEP_TOTALS.items():
             self.total(metric, self.point.get(field, MISSING), "sleep")
         bounds = (self.point.get("inBedStart"), self.point.get("inBedEnd"))
-        self.total(BY_NAME["sleep_in_bed"], self.point.get("inBed", MISSING), "sleep" if None in bounds else "inBed")
+        self.total(BY_NAME["sleep_in_bed"], self.point.get(IN_BED, MISSING), "sleep" if None in bounds else IN_BED)
 
     def slept(self) -> object:
         """All sleep: `totalSleep`, in older versions `asleep`.
 
         Beside stages, an `asleep` of 0 only says that no sleep was without a stage; it is not the night's sum.
         """
-        slept = first(self.point, "totalSleep", "asleep")
+        slept = first(self.point, *ALL_SLEEP)
         total, staged = self.point.get("totalSleep"), any(self.point.get(stage) for stage in ("core", "deep", "rem"))
         return MISSING if total is None and staged and slept in (0, 0.0) else slept
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from devices.vendors.documents import Unusable
+from devices.vendors.documents import Fields, Unusable
+from devices.vendors.healthkit import health_auto_export, vocabulary
 from devices.vendors.healthkit.batch import Batch
 from devices.vendors.healthkit.health_auto_export import Export
 from devices.vendors.healthkit.open_wearables import take_sleep, take_workout
@@ -19,6 +20,7 @@ from devices.vendors.normalised import Document, Normalised, Refusal
 from devices.vendors.times import quoted
 
 KINDS = frozenset(("batch",))
+FIELDS: dict[str, Fields] = {"HealthKit": vocabulary.FIELDS, "Health Auto Export": health_auto_export.FIELDS}
 
 
 def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:

@@ -7,10 +7,8 @@ Shapes: the-momentum/open-wearables `schemas/providers/mobile_sdk/sync_request.p
 from devices.vendors.documents import Unusable
 from devices.vendors.healthkit.batch import Batch, plain_span
 from devices.vendors.healthkit.reading import MISSING, first, span
-from devices.vendors.healthkit.vocabulary import TYPES
+from devices.vendors.healthkit.vocabulary import SLEEP, TYPES
 from devices.vendors.normalised import Document
-
-SLEEP = "SleepAnalysis"
 
 
 def take_sleep(batch: Batch, item: Document) -> None:

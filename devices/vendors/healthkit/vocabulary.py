@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from auren.biometrics.metrics import ASLEEP, AWAKE, BY_NAME, DEEP, IN_BED, LIGHT, METRICS, REM, Metric
+from devices.vendors.documents import Fields
 from devices.vendors.healthkit.units import SAME, Conversion, conversion_of, spellings_for
 
 Form = Literal["quantity", "stage", "workout"]
@@ -47,6 +48,7 @@ QUANTITIES = {
     "BloodPressureSystolic": "blood_pressure_systolic",
     "BloodPressureDiastolic": "blood_pressure_diastolic",
 }
+SLEEP = "SleepAnalysis"
 AUTO_EXPORT = {
     "heart_rate": "heart_rate",
     "resting_heart_rate": "resting_heart_rate",
@@ -79,6 +81,8 @@ WORKOUTS = (
     "Workout",
     "workout",
 )
+# Each type, without its prefix, and the metric it yields: for docs/metrics.md.
+FIELDS: Fields = (*QUANTITIES.items(), (SLEEP, "sleep_stage"), ("Workout", "workout_duration"))
 HEALTHKIT_UNITS = {"exercise_time": "min"}  # where it is not the catalogue's own
 
 # HKCategoryValueSleepAnalysis by number, and by word without case, spaces, underscores and the enum's prefix.
@@ -126,7 +130,7 @@ def types_by_name() -> dict[str, SampleType]:
     types = {metric.name: own_type(metric) for metric in METRICS}
     for short, name in QUANTITIES.items():
         types[short] = types[f"HKQuantityTypeIdentifier{short}"] = healthkit_type(name)
-    types["SleepAnalysis"] = types["HKCategoryTypeIdentifierSleepAnalysis"] = healthkit_type("sleep_stage")
+    types[SLEEP] = types[f"HKCategoryTypeIdentifier{SLEEP}"] = healthkit_type("sleep_stage")
     return types | dict.fromkeys(WORKOUTS, healthkit_type("workout_duration"))
 
 

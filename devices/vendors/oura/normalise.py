@@ -13,6 +13,7 @@ from typing import Any
 from auren.biometrics.metrics import AWAKE, DEEP, LIGHT, REM
 from devices.vendors import times
 from devices.vendors.documents import (
+    Fields,
     Reading,
     Span,
     Unusable,
@@ -28,7 +29,7 @@ from devices.vendors.times import Moment, quoted
 
 SOURCE = "Oura"
 
-NIGHT_VALUES = (
+NIGHT_VALUES: Fields = (
     ("total_sleep_duration", "sleep_duration"),
     ("time_in_bed", "sleep_in_bed"),
     ("awake_time", "sleep_awake"),
@@ -40,7 +41,9 @@ NIGHT_VALUES = (
     ("average_hrv", "hrv_rmssd"),
     ("average_breath", "respiratory_rate"),
 )
-DAILY_VALUES: dict[str, tuple[tuple[str, str], ...]] = {
+RESTING = ("lowest_heart_rate", "resting_heart_rate")
+BEATS = ("heart_rate.items", "heart_rate")
+DAILY_VALUES: dict[str, Fields] = {
     "daily_activity": (
         ("steps", "steps"),
         ("equivalent_walking_distance", "distance"),
@@ -57,6 +60,17 @@ DAILY_VALUES: dict[str, tuple[tuple[str, str], ...]] = {
 STAGES = {"1": DEEP, "2": LIGHT, "3": REM, "4": AWAKE}
 # The finer one first: both describe the same night.
 HYPNOGRAMS = (("sleep_phase_30_sec", 30), ("sleep_phase_5_min", 300))
+OXYGEN = ("spo2_percentage.average", "spo2")
+BEAT = ("bpm", "heart_rate")
+WORKOUT = ("start_datetime..end_datetime", "workout_duration")
+# By kind of document, each field that is read and the metric it yields: for docs/metrics.md.
+FIELDS: dict[str, Fields] = {
+    "sleep": (*NIGHT_VALUES, RESTING, BEATS, *((field, "sleep_stage") for field, _ in HYPNOGRAMS)),
+    **DAILY_VALUES,
+    "daily_spo2": (OXYGEN,),
+    "heartrate": (BEAT,),
+    "workout": (WORKOUT,),
+}
 ALL_DAY_SECONDS = 86_400
 
 
@@ -94,7 +108,8 @@ def add_night(reading: Reading, document: Document) -> None:
         reading.add(metric, field, document.get(field), night)
     # Oura has no resting heart rate; the lowest of the main sleep is the usual stand-in, that of a nap is not.
     if document.get("type") == "long_sleep":
-        reading.add("resting_heart_rate", "lowest_heart_rate", document.get("lowest_heart_rate"), night)
+        field, metric = RESTING
+        reading.add(metric, field, document.get(field), night)
     add_stages(reading, document, Moment(night.start_at, night.offset_minutes))
 
 
@@ -128,6 +143,7 @@ def stages_of(phases: object, seconds: int, start: Moment) -> Iterator[tuple[int
 
 
 def add_heart_rates(reading: Reading, document: Document) -> None:
+    field, metric = BEATS
     series = reading.part(document, "heart_rate")
     if series.get("items") is None:
         return
@@ -137,7 +153,7 @@ def add_heart_rates(reading: Reading, document: Document) -> None:
         reading.refuse("heart_rate", str(error))
         return
     for rate, span in rates:
-        reading.add("heart_rate", "heart_rate.items", rate, span)
+        reading.add(metric, field, rate, span)
 
 
 def series_of(series: Document) -> Iterator[tuple[Any, Span]]:
@@ -174,8 +190,9 @@ def unworn(document: Document, day: Span) -> bool:
 
 def read_spo2(document: Document, result: Normalised, zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
+    field, metric = OXYGEN
     average = reading.part(document, "spo2_percentage").get("average")
-    reading.add("spo2", "spo2_percentage.average", average, day_of(document, zone))
+    reading.add(metric, field, average, day_of(document, zone))
     return reading.record
 
 
@@ -186,11 +203,12 @@ def day_of(document: Document, zone: str) -> Span:
 
 
 def read_heart_rate(document: Document, result: Normalised, _zone: str) -> str:
-    if document.get("bpm") is None:
+    field, metric = BEAT
+    if document.get(field) is None:
         return ""
     at = point_of(document, "timestamp")
     reading = Reading(result, heart_rate_record(at.start_at), SOURCE)
-    reading.add("heart_rate", "bpm", document["bpm"], at)
+    reading.add(metric, field, document[field], at)
     return reading.record
 
 
@@ -203,7 +221,8 @@ def read_workout(document: Document, result: Normalised, _zone: str) -> str:
     reading = Reading(result, identifier_of(document, "id"), SOURCE)
     workout = reading.span(document, "start_datetime", "end_datetime")
     if workout is not None:
-        reading.add("workout_duration", "start_datetime..end_datetime", workout.seconds, workout)
+        field, metric = WORKOUT
+        reading.add(metric, field, workout.seconds, workout)
     return reading.record
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from devices.vendors import times
-from devices.vendors.documents import Reading, Span, identifier_of, point_of, read_each, span_of
+from devices.vendors.documents import Fields, Reading, Span, identifier_of, point_of, read_each, span_of, within
 from devices.vendors.normalised import Document, Normalised
 from devices.vendors.times import quoted
 
@@ -16,18 +16,41 @@ SOURCE = "WHOOP"
 MILLISECONDS = 1000.0  # in a second
 KILOJOULES = 4.184  # in a kilocalorie
 
-ASLEEP = (
+ASLEEP: Fields = (
     ("total_light_sleep_time_milli", "sleep_light"),
     ("total_slow_wave_sleep_time_milli", "sleep_deep"),
     ("total_rem_sleep_time_milli", "sleep_rem"),
 )
-IN_BED = (("total_in_bed_time_milli", "sleep_in_bed"), ("total_awake_time_milli", "sleep_awake"))
-RECOVERY_VALUES = (
+IN_BED: Fields = (("total_in_bed_time_milli", "sleep_in_bed"), ("total_awake_time_milli", "sleep_awake"))
+ALL_SLEEP = (" + ".join(field for field, _ in ASLEEP), "sleep_duration")
+NIGHT_VALUES: Fields = (
+    ("respiratory_rate", "respiratory_rate"),
+    ("sleep_efficiency_percentage", "sleep_efficiency"),
+)
+PERFORMANCE = ("sleep_performance_percentage", "whoop_sleep_performance")
+RECOVERY = ("recovery_score", "whoop_recovery_score")
+RECOVERY_VALUES: Fields = (
     ("resting_heart_rate", "resting_heart_rate"),
     ("hrv_rmssd_milli", "hrv_rmssd"),
     ("spo2_percentage", "spo2"),
     ("skin_temp_celsius", "skin_temperature"),
 )
+DAY_STRAIN = ("strain", "day_strain")
+DAY_ENERGY = ("kilojoule", "total_energy")
+WORKOUT = ("start..end", "workout_duration")
+WORKOUT_STRAIN = ("strain", "workout_strain")
+BODY_VALUES: Fields = (("height_meter", "height"), ("weight_kilogram", "body_mass"))
+# By kind of document, each field that is read and the metric it yields: for docs/metrics.md.
+FIELDS: dict[str, Fields] = {
+    "sleep": (
+        *within("score.stage_summary", (*IN_BED, *ASLEEP, ALL_SLEEP)),
+        *within("score", (*NIGHT_VALUES, PERFORMANCE)),
+    ),
+    "recovery": within("score", (RECOVERY, *RECOVERY_VALUES)),
+    "cycle": within("score", (DAY_STRAIN, DAY_ENERGY)),
+    "workout": (WORKOUT, *within("score", (WORKOUT_STRAIN,))),
+    "body_measurement": BODY_VALUES,
+}
 
 
 def normalise(kind: str, document: Document, zone: str = "UTC") -> Normalised:
@@ -78,24 +101,24 @@ def read_sleep(result: Normalised, document: Document) -> str:
         return reading.record
     night = placed_span(reading, document)
     add_stage_totals(reading, reading.part(score, "stage_summary"), night)
-    for field, metric in (
-        ("respiratory_rate", "respiratory_rate"),
-        ("sleep_efficiency_percentage", "sleep_efficiency"),
-    ):
-        reading.add(metric, field, score.get(field), night)
+    add_fields(reading, NIGHT_VALUES, score, night)
     if document.get("nap") in (None, False):
-        performance = score.get("sleep_performance_percentage")
-        reading.add("whoop_sleep_performance", "sleep_performance_percentage", performance, night)
+        add_fields(reading, (PERFORMANCE,), score, night)
     return reading.record
 
 
+def add_fields(reading: Reading, fields: Fields, part: Document, span: Span, *, per: float = 1) -> bool:
+    """Says whether all of them were kept; each is tried whatever became of the others."""
+    kept = [reading.add(metric, field, part.get(field), span, per=per) for field, metric in fields]
+    return all(kept)
+
+
 def add_stage_totals(reading: Reading, summary: Document, night: Span) -> None:
-    for field, metric in IN_BED:
-        reading.add(metric, field, summary.get(field), night, per=MILLISECONDS)
-    kept = [reading.add(metric, field, summary.get(field), night, per=MILLISECONDS) for field, metric in ASLEEP]
-    if all(kept):
+    add_fields(reading, IN_BED, summary, night, per=MILLISECONDS)
+    if add_fields(reading, ASLEEP, summary, night, per=MILLISECONDS):
+        fields, metric = ALL_SLEEP
         asleep = sum(summary[field] for field, _ in ASLEEP)
-        reading.add("sleep_duration", "light + slow wave + REM", asleep, night, per=MILLISECONDS)
+        reading.add(metric, fields, asleep, night, per=MILLISECONDS)
 
 
 def read_recovery(result: Normalised, document: Document) -> str:
@@ -108,9 +131,8 @@ def read_recovery(result: Normalised, document: Document) -> str:
         return reading.record
     when = recovery_span(reading, document)
     if score.get("user_calibrating") is not True:
-        reading.add("whoop_recovery_score", "recovery_score", score.get("recovery_score"), when)
-    for field, metric in RECOVERY_VALUES:
-        reading.add(metric, field, score.get(field), when)
+        add_fields(reading, (RECOVERY,), score, when)
+    add_fields(reading, RECOVERY_VALUES, score, when)
     return reading.record
 
 
@@ -135,8 +157,8 @@ def read_cycle(result: Normalised, document: Document) -> str:
     if score is None:
         return reading.record
     cycle = placed_span(reading, document)
-    reading.add("day_strain", "strain", score.get("strain"), cycle)
-    reading.add("total_energy", "kilojoule", score.get("kilojoule"), cycle, per=KILOJOULES)
+    add_fields(reading, (DAY_STRAIN,), score, cycle)
+    add_fields(reading, (DAY_ENERGY,), score, cycle, per=KILOJOULES)
     return reading.record
 
 
@@ -147,8 +169,9 @@ def read_workout(result: Normalised, document: Document) -> str:
     reading = reading_of(document, result, identifier_of(document, "id"))
     score = score_of(reading, document) or {}
     workout = placed_span(reading, document)
-    reading.add("workout_duration", "start..end", workout.seconds, workout)
-    reading.add("workout_strain", "strain", score.get("strain"), workout)
+    field, metric = WORKOUT
+    reading.add(metric, field, workout.seconds, workout)
+    add_fields(reading, (WORKOUT_STRAIN,), score, workout)
     return reading.record
 
 
@@ -157,8 +180,7 @@ def read_body_measurement(result: Normalised, document: Document) -> str:
     record = f"body:{identifier_of(document, 'user_id')}"
     at = point_of(document, "fetched_at")
     reading = reading_of(document, result, record)
-    reading.add("height", "height_meter", document.get("height_meter"), at)
-    reading.add("body_mass", "weight_kilogram", document.get("weight_kilogram"), at)
+    add_fields(reading, BODY_VALUES, document, at)
     return reading.record
 
 

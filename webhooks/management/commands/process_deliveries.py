@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
+from redis.asyncio import Redis
 
 from auren.postgres import pool
 from devices.api import VendorApi
@@ -19,6 +20,7 @@ from devices.remembered import Remembered
 from devices.spare_redis import open_redis
 from devices.tokens import Tokens
 from devices.vendors.registry import VENDORS
+from webhooks.bell import Bell
 from webhooks.clock import DatabaseClock
 from webhooks.processing import Processor
 from webhooks.running import run
@@ -44,7 +46,10 @@ async def process(stop: asyncio.Event, *, until_idle: bool = False) -> None:
     """Open what a worker needs, work until `stop`, close everything."""
     async with AsyncExitStack() as stack:
         clock = DatabaseClock()
-        asking = await open_asking(stack, clock)
+        redis = open_redis(settings.REDIS_URL)
+        if redis is not None:
+            stack.push_async_callback(redis.aclose)
+        asking = await open_asking(stack, clock, redis)
         worker = Worker(
             Processor(asking, clock, recent_days=settings.RECENT_DAYS),
             clock,
@@ -52,17 +57,15 @@ async def process(stop: asyncio.Event, *, until_idle: bool = False) -> None:
             lease=settings.DELIVERY_LEASE,
             poll=settings.POLL_INTERVAL,
             sandbox=settings.SANDBOX,
+            bell=Bell(redis),
         )
         await (worker.run_until_idle() if until_idle else worker.run(stop))
 
 
-async def open_asking(stack: AsyncExitStack, clock: DatabaseClock) -> Asking:
+async def open_asking(stack: AsyncExitStack, clock: DatabaseClock, redis: Redis | None) -> Asking:
     """The way to every vendor's API, closed again by `stack`."""
     database = pool("worker tokens", POOL_SIZE)
     await stack.enter_async_context(database)
-    redis = open_redis(settings.REDIS_URL)
-    if redis is not None:
-        stack.push_async_callback(redis.aclose)
     oauth = await stack.enter_async_context(open_client(connections=POOL_SIZE))
     tokens = Tokens(database, oauth)
     stack.push_async_callback(tokens.close, GRACE)

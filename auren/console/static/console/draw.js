@@ -120,6 +120,24 @@ function steps(chart, ctx, line) {
   ctx.stroke();
 }
 
+// The patient's own usual range, behind the line it belongs to.
+export function usual(chart, { low, high }, stroke) {
+  clipped(chart, (ctx, bbox) => {
+    const [top, bottom] = [up(chart, high), up(chart, low)];
+    ctx.fillStyle = `${stroke}1f`;
+    ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
+    ctx.strokeStyle = `${stroke}80`;
+    ctx.lineWidth = uPlot.pxRatio;
+    ctx.setLineDash([2 * uPlot.pxRatio, 4 * uPlot.pxRatio]);
+    ctx.beginPath();
+    for (const edge of [top, bottom]) {
+      ctx.moveTo(bbox.left, edge);
+      ctx.lineTo(bbox.left + bbox.width, edge);
+    }
+    ctx.stroke();
+  });
+}
+
 // A conflict is an arrow at its middle under a bar of its length; one that stands for several says how many.
 export function marks(chart, conflicts) {
   if (!conflicts.length) return;

@@ -30,7 +30,7 @@ function dressed(lane) {
   const dress = (series, line, own) => {
     const key = `${series.metric} ${line.sources}`;
     if (!colours.has(key)) colours.set(key, pick(line.sources, taken));
-    return { line, own, shape: series.shape, stroke: colours.get(key), label: own ? `${line.label}, every reading` : line.label };
+    return { line, own, shape: series.shape, usual: own ? null : series.usual, stroke: colours.get(key), label: own ? `${line.label}, every reading` : line.label };
   };
   return lane.series.flatMap((series) => {
     const settled = series.lines.map((line) => dress(series, line, false));
@@ -64,7 +64,7 @@ function lineSeries({ line, own, shape, stroke, label }) {
     stroke,
     width: own ? 1 : shape === "dots" ? 1 : 1.5,
     dash: own ? [4, 4] : undefined,
-    points: { show: dots ? true : undefined, size: dots ? 7 : 4, fill: stroke, filter: dots ? undefined : alone },
+    points: { show: dots ? true : undefined, size: dots ? 7 : 5, fill: stroke, filter: dots ? undefined : alone },
   };
 }
 
@@ -96,11 +96,18 @@ function aligned(lines) {
 
 const compared = (lines) => lines.some(({ own }) => own);
 
+// One band a metric, in the colour of the first of its lines.
+const usualOf = (lines) => lines.filter(({ usual }, place) => usual && lines.findIndex((one) => one.usual === usual) === place);
+
 function scaleOf(shape, lines, key) {
   if (shape === "stages") return [0.3, (compared(lines) ? lines.length : draw.STAGE_ROWS) + 0.6];
   if (shape === "bars") return (chart, low, high) => [0, Math.max(high ?? 0, 100) * 1.12];
   if (key === "scores") return [0, 105];
-  return (chart, low, high) => (low === null ? [0, 1] : uPlot.rangeNum(low, high, 0.12, true));
+  const bands = usualOf(lines);
+  return (chart, low, high) => {
+    if (low === null) return [0, 1];
+    return uPlot.rangeNum(Math.min(low, ...bands.map((one) => one.usual.low)), Math.max(high, ...bands.map((one) => one.usual.high)), 0.12, true);
+  };
 }
 
 const shortened = (name) => (name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME - 1)}…` : name);
@@ -129,6 +136,7 @@ function painted(shape, lines, conflicts) {
   const order = [...columns];
   const placed = lines.map((one) => ({ ...one, place: order.indexOf(one.own ? String(one.line.sources) : "settled"), places: order.length }));
   return (chart) => {
+    usualOf(lines).forEach(({ usual, stroke }) => draw.usual(chart, usual, stroke));
     if (shape === "bars") draw.bars(chart, placed);
     if (shape === "stages") (compared(lines) ? draw.strips : draw.hypnogram)(chart, lines);
     draw.marks(chart, conflicts);
@@ -157,6 +165,11 @@ function legend(list, shape, lines, conflicts) {
   });
   const unnamed = stages ? draw.unnamed(lines, compared(lines)) : [];
   unnamed.forEach((stage) => key(list, swatch("", draw.colour(`stage-${stage}`)), draw.STAGES[stage]));
+  usualOf(lines).forEach(({ line, usual, stroke }) => {
+    const metric = line.label.split(" · ")[0];
+    const [low, high] = [said(shape, usual.low), said(shape, usual.high)];
+    key(list, swatch("band", `${stroke}40`), `${metric}, usual ${low}–${high} (${usual.days} of 30 days)`);
+  });
   if (conflicts.length) key(list, swatch("mark"), "devices disagree");
   return outputs;
 }
@@ -182,13 +195,15 @@ function summary(title, shape, lines) {
   const values = lines.flatMap(({ line }) => line.value.filter((value) => value !== null));
   const devices = lines.map(({ label }) => label).join("; ");
   if (shape === "stages") return `${title}: ${devices}. The table below has every stage.`;
-  return `${title}: ${devices}. From ${said(shape, Math.min(...values))} to ${said(shape, Math.max(...values))}. The table below has every value.`;
+  const usual = usualOf(lines).map((one) => ` Usual for this patient: ${said(shape, one.usual.low)} to ${said(shape, one.usual.high)}.`).join("");
+  return `${title}: ${devices}.${usual} From ${said(shape, Math.min(...values))} to ${said(shape, Math.max(...values))}. The table below has every value.`;
 }
 
 export class LaneChart {
   // `page` gives the common view: `range()`, `clock`, `onSelect(from, to)`, `onReset()`, `onCursor(at)`.
   constructor(lane, conflicts, page) {
     this.page = page;
+    this.title = lane.title;
     this.section = document.getElementById(`lane-${lane.key}`);
     this.lines = dressed(lane);
     this.shape = lane.series[0].shape;

@@ -2,13 +2,14 @@
 
 import { list } from "./conflicts.js";
 import { LaneChart } from "./lane.js";
+import { listen } from "./live.js";
 import { fill } from "./table.js";
 import { Clock } from "./times.js";
 
 const HOUR = 3_600;
 const DAY = 24 * HOUR;
 const SHORTEST = 10 * 60;
-const LONGEST = 92 * DAY; // as the server allows
+const NOW = 90; // seconds from now within which a view that ends there goes with the time
 const PATIENCE = 150; // milliseconds a hand may rest between two zoom steps before data is asked for
 
 const root = document.getElementById("timeline");
@@ -16,18 +17,23 @@ const part = (id) => document.getElementById(id);
 const start = JSON.parse(part("view").textContent);
 const clock = new Clock(start.zone);
 const every = part("every-source");
+const own = part("own-range");
+const fixed = root.dataset.lanes !== ""; // one night: its own lanes, and an address that already says which
+const LONGEST = Number(root.dataset.mostDays) * DAY;
 
 let view = { from: start.from, to: start.to };
+let follows = endsNow();
 let lanes = [];
 let answer = null;
 let asking = null;
+let [asked, etag] = ["", ""]; // what `answer` answers, and under which mark: the server says 304 where nothing changed
 let timer = 0;
 
 const page = {
   clock,
   range: () => [view.from, view.to],
   onSelect: (from, to) => show(from, to),
-  onReset: () => show(start.from, start.to),
+  onReset: () => (fixed ? show(start.from, start.to) : last(start.days)),
   onCursor: (at) => { part("cursor").textContent = at === null ? "" : clock.full(at); },
 };
 
@@ -36,10 +42,37 @@ function show(from, to) {
   const center = (from + to) / 2;
   const end = Math.min(center + span / 2, Date.now() / 1000 + DAY);
   view = { from: end - span, to: end };
+  follows = endsNow();
   lanes.forEach((lane) => lane.rescale());
   describe();
   clearTimeout(timer);
-  timer = setTimeout(load, PATIENCE);
+  timer = setTimeout(settle, PATIENCE);
+}
+
+function settle() {
+  remember();
+  load();
+}
+
+function endsNow() {
+  return Math.abs(view.to - now()) < NOW;
+}
+
+function now() {
+  return Date.now() / 1000;
+}
+
+const last = (days) => show(now() - days * DAY, now());
+const days = () => Math.round(((view.to - view.from) / DAY) * 100) / 100;
+const iso = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000", "");
+
+// The address holds the view, so that it can be sent and kept. One that ends now is kept as its length.
+function remember() {
+  if (fixed) return;
+  const query = new URLSearchParams(follows ? { days: days() } : { from: iso(view.from), to: iso(view.to) });
+  if (every.checked) query.set("sources", "all");
+  const plain = follows && days() === start.days && !every.checked;
+  window.history.replaceState(null, "", plain ? window.location.pathname : `?${query}`);
 }
 
 const shift = (share) => show(view.from + (view.to - view.from) * share, view.to + (view.to - view.from) * share);
@@ -52,8 +85,9 @@ function zoom(factor) {
 
 function describe() {
   part("range").textContent = `${clock.full(view.from)} – ${clock.full(view.to)}.`;
-  const days = Math.round(((view.to - view.from) / DAY) * 100) / 100;
-  root.querySelectorAll("[data-days]").forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.days) === days)));
+  root.querySelectorAll("[data-days]").forEach((button) => button.setAttribute("aria-pressed", String(Number(button.dataset.days) === days())));
+  own.elements.first.value = clock.iso(view.from);
+  own.elements.last.value = clock.iso(view.to - 1);
 }
 
 function address() {
@@ -63,6 +97,7 @@ function address() {
     points: String(Math.min(Math.max(root.clientWidth, 300), 2_000)),
   });
   if (every.checked) query.set("sources", "all");
+  if (fixed) query.set("lanes", root.dataset.lanes);
   return `${root.dataset.url}?${query}`;
 }
 
@@ -70,17 +105,27 @@ async function load() {
   asking?.abort();
   asking = new AbortController();
   try {
-    const response = await fetch(address(), { signal: asking.signal, headers: { Accept: "application/json" } });
+    const place = address();
+    const known = place === asked ? { "If-None-Match": etag } : {};
+    const response = await fetch(place, { signal: asking.signal, headers: { Accept: "application/json", ...known } });
+    if (response.status === 304) return undefined;
     if (response.status === 401 || response.status === 404) return window.location.reload(); // the page says why
     const body = await response.json();
     if (!response.ok) throw new Error(body.detail);
-    answer = body;
+    [answer, asked, etag] = [body, place, response.headers.get("ETag")];
     part("failure").hidden = true;
     part("updated").textContent = `Loaded ${clock.full(Date.now() / 1000)}`;
     return redraw();
   } catch (error) {
     return error.name === "AbortError" ? undefined : fail(error);
   }
+}
+
+// New data is drawn where one looks: a view that ends now goes with the time, another one stays.
+function refresh() {
+  if (!answer) return;
+  if (follows) last(days());
+  else load();
 }
 
 function fail(error) {
@@ -96,6 +141,7 @@ function redraw() {
   if (!answer) return;
   lanes.forEach((lane) => lane.remove());
   lanes = answer.lanes.map((lane) => new LaneChart(lane, answer.conflicts.filter((one) => one.lane === lane.key), page));
+  tellAbsent();
   lanes.forEach((lane) => tabulate(lane.section.querySelector("details"), lane));
   list(part("conflicts"), answer.conflicts, answer.more_conflicts, clock, closer);
   admitNothing(lanes.every((lane) => !lane.lines.length));
@@ -111,12 +157,19 @@ function tabulate(details, lane) {
   write();
 }
 
+// Lanes without a line would be eleven times "no data": one sentence names them.
+function tellAbsent() {
+  const absent = lanes.filter((lane) => !lane.lines.length);
+  lanes.forEach((lane) => { lane.section.hidden = !lane.lines.length && !lane.conflicts.length; });
+  part("absent").textContent = absent.length ? `No data in this range: ${absent.map(({ title }) => title.toLowerCase()).join(", ")}.` : "";
+}
+
 function admitNothing(nothing) {
-  const days = Math.round((view.to - view.from) / DAY);
-  const last = answer.last_at === null ? "There has never been any." : `Last data: ${clock.year(answer.last_at)} (${clock.zone}).`;
+  const whole = Math.round((view.to - view.from) / DAY);
+  const last = answer.last_at === null ? "There has never been any." : `Last data: ${clock.year(Math.min(answer.last_at, now()))} (${clock.zone}).`;
   part("nothing").hidden = !nothing;
-  part("nothing").textContent = `No data in ${days > 1 ? `these ${days} days` : "this range"}. ${last}`;
-  part("lanes").hidden = nothing;
+  part("nothing").textContent = `No data in ${whole > 1 ? `these ${whole} days` : "this range"}. ${last}`;
+  part("lanes").hidden = part("absent").hidden = nothing;
 }
 
 function closer(conflict) {
@@ -140,6 +193,11 @@ root.addEventListener("click", ({ target }) => {
   if (target.dataset.do) ACTIONS[target.dataset.do]();
   if (target.dataset.days) show(view.to - target.dataset.days * DAY, view.to);
 });
+own.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const [first, final] = [own.elements.first.value, own.elements.last.value].sort();
+  if (first) show(clock.midnight(first), clock.midnight(clock.iso(clock.midnight(final) + 30 * HOUR)));
+});
 part("lanes").addEventListener("keydown", (event) => {
   if (!event.target.matches(".lane") || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
   event.preventDefault();
@@ -150,9 +208,11 @@ part("lanes").addEventListener("wheel", (event) => {
   event.preventDefault();
   shift(event.deltaX / root.clientWidth);
 }, { passive: false });
-every.addEventListener("change", load);
+every.addEventListener("change", settle);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 new ResizeObserver(() => lanes.forEach((lane) => lane.resize())).observe(part("lanes"));
 
+every.checked = start.every_source;
 describe();
 load();
+listen(root.dataset.live, refresh);

@@ -11,6 +11,7 @@ export class Clock {
       second: format({ hour: "2-digit", minute: "2-digit", second: "2-digit" }),
       day: format({ day: "numeric", month: "short" }),
       full: format({ weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }),
+      wall: format({ year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" }),
       year: format({ day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" }),
     };
   }
@@ -38,6 +39,22 @@ export class Clock {
       return label;
     });
   };
+
+  // Seconds by which the zone's wall clock is ahead of UTC at a moment.
+  ahead(at) {
+    const said = Object.fromEntries(this.formats.wall.formatToParts(at * 1000).map(({ type, value }) => [type, Number(value)]));
+    return Date.UTC(said.year, said.month - 1, said.day, said.hour, said.minute, said.second) / 1000 - Math.floor(at);
+  }
+
+  // When a day such as "2026-03-29" begins. Asked twice, because the first guess may lie across a change of the clock.
+  midnight(day) {
+    const wall = Date.parse(`${day}T00:00:00Z`) / 1000;
+    const guess = wall - this.ahead(wall);
+    return wall - this.ahead(guess);
+  }
+
+  // The day of a moment, as an input of dates wants it.
+  iso = (at) => new Date((at + this.ahead(at)) * 1000).toISOString().slice(0, 10);
 
   // uPlot places its splits by the wall clock of this date.
   wall = (at) => uPlot.tzDate(new Date(at * 1000), this.zone);

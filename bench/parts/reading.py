@@ -1,0 +1,116 @@
+"""One day of heart rate out of a year of one every five seconds, from PostgreSQL to JSON: alone, and among others.
+
+The rows are made month by month in a table that becomes a partition when its key is built: the way PostgreSQL's
+manual loads much at once, and the same table in the end.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+
+from auren.biometrics import timeline
+from auren.biometrics.metrics import BY_NAME
+from auren.biometrics.models import Source
+from auren.biometrics.partitions import months_from
+from bench.parts.sizes import print_sizes
+
+HEART_RATE = BY_NAME["heart_rate"]
+STEP_SECONDS = 5
+YEAR_ROWS = 365 * 86_400 // STEP_SECONDS
+DAYS = 20
+LOADERS = int(os.environ.get("LOADERS", "2"))
+MILLION = 1_000_000
+PATIENT = 1_000_000  # the one whose day is read; the others follow
+
+CREATE = "CREATE TABLE {name}_new (LIKE biometrics_sample INCLUDING DEFAULTS)"
+# One row in STEP_SECONDS of everybody. The record is as long as a phone's uuid.
+FILL = """
+INSERT INTO {name}_new (patient_id, metric, start_at, end_at, source_id, record, value, revised_at, utc_offset_minutes,
+                    delivery_id)
+SELECT patient, %(metric)s, at, at, patient, '00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'),
+       60 + abs(n %% 960 - 480) / 12 + n %% 7, at + interval '1 hour', 60, n / 1000
+FROM generate_series(%(first)s, %(last)s) AS patient,
+     generate_series(0, %(rows)s - 1) AS n,
+     LATERAL (SELECT %(start)s::timestamptz + n * make_interval(secs => %(step)s) AS at OFFSET 0) AS moment
+"""
+KEY = "ALTER TABLE {name}_new ADD PRIMARY KEY (patient_id, metric, start_at, source_id, record)"
+ATTACH = """
+DROP TABLE {name};
+ALTER TABLE {name}_new RENAME TO {name};
+ALTER TABLE biometrics_sample ATTACH PARTITION {name} FOR VALUES FROM ('{start}Z') TO ('{end}Z')
+"""
+
+
+def months(today: date) -> list[date]:
+    """The twelve whole months before this one, oldest first."""
+    return [months_from(today, back - 12) for back in range(12)]
+
+
+def fill(month: date, patients: int) -> None:
+    following = months_from(month, 1)
+    names = {"name": f"biometrics_sample_{month:%Y_%m}", "start": month, "end": following}
+    rows = (following - month).days * 86_400 // STEP_SECONDS
+    given = {"metric": HEART_RATE.number, "first": PATIENT, "last": PATIENT + patients - 1, "rows": rows}
+    start_at = datetime(month.year, month.month, 1, tzinfo=UTC)
+    with connection.cursor() as cursor:
+        cursor.execute("SET maintenance_work_mem = '512MB'")
+        with transaction.atomic():
+            cursor.execute(CREATE.format(**names))
+            cursor.execute(FILL.format(**names), given | {"start": start_at, "step": STEP_SECONDS})
+            cursor.execute(KEY.format(**names))
+        cursor.execute(ATTACH.format(**names))
+    connection.close()
+
+
+def load(patients: int) -> None:
+    """A year of everybody, by the month."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(LOADERS) as loaders:
+        for filled in [loaders.submit(fill, month, patients) for month in months(datetime.now(UTC).date())]:
+            filled.result()
+    print(f"  {patients} people loaded in {time.monotonic() - started:.0f} s", flush=True)
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE biometrics_sample")
+
+
+def read_day(day: datetime) -> float:
+    """Milliseconds from the question to the JSON."""
+    started = time.perf_counter()
+    window = timeline.Window(PATIENT, day, day + timedelta(days=1), ZoneInfo("Europe/Berlin"))
+    found = timeline.read(window, [HEART_RATE])
+    text = json.dumps([asdict(line) for series in found.series for line in series.lines])
+    taken = (time.perf_counter() - started) * 1000
+    assert len(text) > 10_000, f"an empty day: {text[:200]}"
+    return taken
+
+
+def measure(label: str) -> None:
+    months_of = months(datetime.now(UTC).date())
+    days = [
+        datetime(month.year, month.month, 3 + number * 11, tzinfo=UTC) for month in months_of for number in range(2)
+    ][:DAYS]
+    for what in ("read for the first time", "read again"):
+        times = [read_day(day) for day in days]
+        middle, worst = statistics.median(times), max(times)
+        print(f"  {label}: {DAYS} days of the year, {what}: median {middle:.0f} ms, worst {worst:.0f} ms", flush=True)
+
+
+def main() -> None:
+    others = int(sys.argv[1]) * MILLION if len(sys.argv) > 1 else 10 * MILLION
+    Source.objects.create(pk=PATIENT, link_id=1, name="Apple Watch", kind="watch")
+    for patients in (1, 1 + -(-others // YEAR_ROWS)):
+        load(patients)
+        measure(f"{YEAR_ROWS:,} rows of one, {(patients - 1) * YEAR_ROWS:,} of {patients - 1} others")
+    print_sizes()
+
+
+if __name__ == "__main__":
+    main()
