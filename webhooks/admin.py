@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -20,7 +20,10 @@ from django.utils.safestring import SafeString
 from auren.admin import (
     MOST_AT_ONCE,
     BigTableAdmin,
+    TabularInline,
     Untouched,
+    action,
+    acts,
     back_to,
     badge,
     confirmation,
@@ -61,7 +64,7 @@ def stuck() -> Q:
     return Q(state="dead") | Q(waiting | unpublished, planned_wait=False)
 
 
-class AttemptInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
+class AttemptInline(Untouched, TabularInline):  # type: ignore[type-arg]
     model = Attempt
     extra = 0
     verbose_name_plural = "attempts"
@@ -95,6 +98,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         "sample_count",
         "origin",
     )
+    what_would_be_here = "Each webhook, poll and list that comes in stands here from the moment it is promised."
     list_filter = ("state", StuckFilter, "vendor", "origin")
     list_select_related = ("link__patient",)
     search_fields = ("id",)  # shows the box; get_search_results does the work
@@ -134,11 +138,8 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        acts = [{"name": name, "label": label} for _, name, label in self._acts(request)]
-        return super().change_view(request, object_id, form_url, {"acts": acts, **(extra_context or {})})
-
-    def _acts(self, request: HttpRequest) -> Iterable[tuple[Callable[..., Any], str, str]]:
-        return [(act, name, str(label)) for act, name, label in self.get_actions(request).values()]  # type: ignore[misc]
+        shown = {"acts": acts(self, request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, shown)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.retry_delivery")
@@ -149,7 +150,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     def has_view_payload_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.view_payload")
 
-    @admin.action(description="Try again", permissions=["retry"])
+    @action("Try again", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
         if chosen is None:
@@ -157,7 +158,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         act = lambda: actions.retry(chosen, by=request.user)  # noqa: E731 - said in place
         return self._act(request, chosen, act, "tried again", why_not_retried)
 
-    @admin.action(description="Ignore, with a reason", permissions=["ignore"])
+    @action("Ignore, with a reason", permissions=["ignore"], danger=True)
     def ignore(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
         if chosen is None:
@@ -264,11 +265,12 @@ ABOUT = ("id", "vendor", "event_type", "state_shown", "origin", "vendor_user_id"
 TIMES = ("received", "event_at", "stored", "published", "next_try")
 OUTCOME = ("attempts", "failures", "pending_asks", "sample_count", "ignored_count", "error_class", "error")
 CARRIED = ("refused_parts", "received_body", "vendor_document")
-IGNORING = {
+IGNORING: dict[str, Any] = {
     "action": "ignore",
     "title": "Ignore deliveries",
     "consequence": "What these deliveries announce will not be fetched or stored. Trying again brings them back.",
     "button": "Ignore them",
+    "danger": True,
 }
 
 
