@@ -99,10 +99,10 @@ def action(description: str, *, permissions: Sequence[str], danger: bool = False
 
 def acts(page: "admin.ModelAdmin[Any]", request: HttpRequest) -> list[dict[str, Any]]:
     """What one may do to a record, for the buttons of its page: `name`, `label`, `danger`."""
-    allowed = dict(page.get_actions(request) or {}).values()
+    allowed: dict[str, tuple[Any, str, Any]] = dict(page.get_actions(request) or {})  # type: ignore[arg-type]
     return [
         {"name": name, "label": str(label), "danger": getattr(act, "variant", None) is ActionVariant.DANGER}
-        for act, name, label in allowed
+        for act, name, label in allowed.values()
     ]
 
 

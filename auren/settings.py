@@ -179,6 +179,7 @@ UNFOLD = {
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("console/icon.svg")}],
     "STYLES": [lambda _: static("auren/admin.css"), lambda _: static("auren/list.css")],
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "auren.console.overview.add_overview",
     "SIDEBAR": {"show_search": False, "navigation": "auren.console.navigation.groups"},
 }
 

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -13,7 +12,6 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -34,34 +32,14 @@ from auren.admin import (
 )
 from devices.models import Link
 from webhooks import actions
+from webhooks.filters import AgeFilter, ErrorFilter, EventFilter, PatientFilter, StuckFilter
 from webhooks.models import Attempt, Delivery
 
-STUCK_AFTER = timedelta(minutes=15)
 SHOWN_CHARACTERS = 64 * 1024
 PRETTIEST_BYTES = 1024 * 1024  # beyond this, parsing to indent costs more than it shows
 LIST_ERROR_CHARACTERS = 80
 BULKY = ("body", "document", "headers", "outbox", "refused")
 LARGEST_KEY = 2**63 - 1
-
-
-class StuckFilter(admin.SimpleListFilter):
-    """Dead, or waiting for over 15 minutes without a wait that was planned."""
-
-    title = "stuck"
-    parameter_name = "stuck"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
-        return [("yes", "Stuck")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:  # noqa: ARG002
-        return queryset.filter(stuck()) if self.value() == "yes" else queryset
-
-
-def stuck() -> Q:
-    limit = timezone.now() - STUCK_AFTER
-    waiting = Q(state__in=["received", "retrying"], received_at__lt=limit)
-    unpublished = Q(state="stored", stored_at__lt=limit)
-    return Q(state="dead") | Q(waiting | unpublished, planned_wait=False)
 
 
 class AttemptInline(Untouched, TabularInline):  # type: ignore[type-arg]
@@ -99,7 +77,8 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         "origin",
     )
     what_would_be_here = "Each webhook, poll and list that comes in stands here from the moment it is promised."
-    list_filter = ("state", StuckFilter, "vendor", "origin")
+    list_filter = ("state", StuckFilter, "vendor", EventFilter, AgeFilter, ErrorFilter, PatientFilter, "origin")
+    list_filter_submit = True
     list_select_related = ("link__patient",)
     search_fields = ("id",)  # shows the box; get_search_results does the work
     search_help_text = "A delivery's number, a vendor's user id, or an object id: exactly as it is"
