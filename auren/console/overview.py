@@ -99,7 +99,7 @@ def last_hour() -> Section:
     median, slowest = _latency(since)
     if median is not None:
         words = (
-            f"from receipt to stored in the median, {slowest:,.1f} s for 99 of 100 of the latest {LATEST:,} webhooks"
+            f"from receipt to stored in the median, {slowest:,.1f} s in the 99th percentile of the latest webhooks"
         )
         facts.append(Fact("plain", f"{median:,.1f} s", words))
     return Section("The last hour", "webhooks.view_delivery", "", facts)

@@ -111,7 +111,7 @@ def test_only_what_the_role_may_see_is_shown(database: str) -> None:
     assert "Links</h2>" not in body
 
 
-def test_a_second_look_within_seconds_asks_the_database_for_none_of_it(support: Client) -> None:
+def test_a_second_look_within_seconds_asks_the_database_for_none_of_it(support: Client, redis: str) -> None:
     page(support)
     with CaptureQueriesContext(connection) as asked:
         support.get("/admin/")
