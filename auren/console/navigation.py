@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 
 GROUPS: dict[str, dict[str, str]] = {
-    "Flow": {"webhooks.delivery": "move_to_inbox"},
+    "Flow": {"webhooks.delivery": "move_to_inbox", "webhooks.replay": "replay"},
     "People and devices": {
         "devices.patient": "group",
         "devices.link": "link",

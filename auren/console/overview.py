@@ -98,9 +98,7 @@ def last_hour() -> Section:
     facts = [Fact("plain", str(received), f"received, {_rate(received, since)}", at("webhooks_delivery", age="hour"))]
     median, slowest = _latency(since)
     if median is not None:
-        words = (
-            f"from receipt to stored in the median, {slowest:,.1f} s in the 99th percentile of the latest webhooks"
-        )
+        words = f"from receipt to stored in the median, {slowest:,.1f} s in the 99th percentile of the latest webhooks"
         facts.append(Fact("plain", f"{median:,.1f} s", words))
     return Section("The last hour", "webhooks.view_delivery", "", facts)
 

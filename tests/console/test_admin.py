@@ -76,6 +76,7 @@ def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> 
         "InvitationAdmin",
         "LinkAdmin",
         "PatientAdmin",
+        "ReplayAdmin",
         "SampleAdmin",
         "SourceAdmin",
         "SubscriptionAdmin",
