@@ -93,7 +93,7 @@ class Reason(forms.Form):
 
 @admin.register(Delivery)
 class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
-    list_display = ("id", "what", "state_shown", "error_shown", "received", "whose", "attempts", "samples", "origin")
+    list_display = ("id", "what", "state_shown", "error_shown", "received", "whose", "attempts", "samples")
     list_before_template = "webhooks/admin/tabs.html"
     what_would_be_here = "Each webhook, poll and list that comes in stands here from the moment it is promised."
     list_filter = ("state", StuckFilter, "vendor", EventFilter, AgeFilter, ErrorFilter, PatientFilter, "origin")
@@ -220,7 +220,10 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
             return None
         form = Likeness(chosen[0], request.POST if "confirmed" in request.POST else None)
         if not form.is_valid():
-            return confirmation(self, request, queryset, form, **REPLAYING)
+            number = Number.of(matching(criteria(chosen[0], ())))
+            how_many = f"Of this vendor and in this state there are {number}. "
+            words = {**REPLAYING, "consequence": how_many + REPLAYING["consequence"]}
+            return confirmation(self, request, queryset, form, **words)
         replay = ask(form.like, user_id=request.user.pk or 0, username=request.user.get_username())
         log(request, [replay], f"asked for: {in_words(replay.like)}")
         text = "They are sent through again in the background, a thousand at a time. This page says how far that is."
@@ -305,7 +308,8 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
 
     @admin.display(description="what", ordering="event_type")
     def what(self, delivery: Delivery) -> str:
-        return format_html("{}<small>{}</small>", delivery.event_type, delivery.get_vendor_display())
+        about = f"{delivery.get_vendor_display()}, {delivery.origin}"
+        return format_html("{}<small>{}</small>", delivery.event_type, about)
 
     @admin.display(description="samples", ordering="sample_count")
     def samples(self, delivery: Delivery) -> str:
@@ -413,7 +417,7 @@ def makes_sense(name: str, delivery: Delivery) -> bool:
         return delivery.state == "unlinked" and delivery.link is None
     if name == "retry_all_like":
         return delivery.state in REPLAYABLE and delivery.vendor != "auren"
-    return True
+    return name != "ignore" or delivery.state in actions.IGNORABLE
 
 
 def standing(delivery: Delivery) -> tuple[Any, ...]:

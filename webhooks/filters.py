@@ -31,11 +31,14 @@ REMEMBER = 5  # seconds
 
 
 def stuck() -> Q:
-    """Dead, or waiting for over 15 minutes without a wait that was planned."""
+    """Dead, or waiting for over 15 minutes without a wait that was planned.
+
+    What is stored has an outbox until it is published; saying so lets each part go along its own index.
+    """
     limit = timezone.now() - STUCK_AFTER
     waiting = Q(state__in=["received", "retrying"], received_at__lt=limit)
-    unpublished = Q(state="stored", stored_at__lt=limit)
-    return Q(state="dead") | Q(waiting | unpublished, planned_wait=False)
+    unpublished = Q(state="stored", outbox__isnull=False, stored_at__lt=limit)
+    return Q(state="dead") | Q(waiting, planned_wait=False) | Q(unpublished, planned_wait=False)
 
 
 class StuckFilter(admin.SimpleListFilter):

@@ -81,11 +81,11 @@ def test_stuck_is_dead_or_waiting_too_long_without_a_plan(support: Client) -> No
         delivery(state="dead"),
         delivery(state="received", received_at=old),
         delivery(state="retrying", received_at=old),
-        delivery(state="stored", received_at=old, stored_at=old),
+        delivery(state="stored", received_at=old, stored_at=old, outbox=b"x"),
     ]
     delivery(state="retrying", received_at=old, planned_wait=True)
     delivery(state="received")
-    delivery(state="stored", received_at=old, stored_at=timezone.now())
+    delivery(state="stored", received_at=old, stored_at=timezone.now(), outbox=b"x")
     for state in ("published", "ignored", "unlinked"):
         delivery(state=state, received_at=old, stored_at=old)
     assert listed(support, "stuck=yes") == {one.pk for one in stuck}

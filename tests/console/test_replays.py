@@ -76,6 +76,7 @@ def test_what_a_worker_holds_is_left_alone_and_counted(support: Client) -> None:
 def test_the_page_says_first_what_must_be_the_same_and_asks(support: Client) -> None:
     page = act(support, "retry_all_like", dead()).content.decode()
     assert "The same error class" in page
+    assert "Of this vendor and in this state there are 1." in page
     assert "Refused" in page
     assert not Replay.objects.exists()
 
