@@ -99,6 +99,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     list_filter = ("state", StuckFilter, "vendor", EventFilter, AgeFilter, ErrorFilter, PatientFilter, "origin")
     list_filter_submit = True
     list_select_related = ("link__patient",)
+    sortable_by = ("id", "received")  # what has no index would have all rows sorted
     search_fields = ("id",)  # shows the box; get_search_results does the work
     search_help_text = "Number, dedup key, vendor's user id, object id, or patient's external id: exactly"
     actions = ("retry", "retry_all_like", "link_to_patient", "ignore")

@@ -41,7 +41,19 @@ def stuck() -> Q:
     return Q(state="dead") | Q(waiting, planned_wait=False) | Q(unpublished, planned_wait=False)
 
 
-class StuckFilter(admin.SimpleListFilter):
+class Choice(admin.SimpleListFilter):
+    """One of a few. Unfold keeps what was chosen, while another filter's form is sent, by these two names."""
+
+    @property
+    def lookup_kwarg(self) -> str:
+        return str(self.parameter_name)
+
+    @property
+    def lookup_val(self) -> list[str]:
+        return [self.value() or ""]
+
+
+class StuckFilter(Choice):
     title = "stuck"
     parameter_name = "stuck"
 
@@ -52,7 +64,7 @@ class StuckFilter(admin.SimpleListFilter):
         return queryset.filter(stuck()) if self.value() == "yes" else queryset
 
 
-class AgeFilter(admin.SimpleListFilter):
+class AgeFilter(Choice):
     title = "received"
     parameter_name = "age"
 

@@ -306,6 +306,19 @@ def test_deliveries_are_filtered_by_event_age_error_and_patient(support: Client,
     assert narrowed(support, age="nonsense") == {mine.pk, aged.pk, phone.pk}
 
 
+def test_the_list_is_sorted_along_indexes_only(support: Client) -> None:
+    delivery()
+    body = support.get(LIST).content.decode()
+    assert set(re.findall(r'class="[^"]*sortable (column-\w+)', body)) <= {"column-id", "column-received"}
+
+
+def test_a_choice_made_before_stays_when_a_text_filter_is_applied(support: Client) -> None:
+    body = support.get(f"{LIST}?stuck=yes&age=hour&state__exact=dead&q=1").content.decode()
+    form = body[body.index('id="filter-form"') :]
+    for name, value in (("stuck", "yes"), ("age", "hour"), ("state__exact", "dead"), ("q", "1")):
+        assert re.search(f'name="{name}" value="{value}"', form), name
+
+
 def test_a_search_finds_the_dedup_key_and_the_patient_too(support: Client, link: Link) -> None:
     linked, other = delivery(link, dedup_key="key-of-mine"), delivery(vendor="whoop", dedup_key="key-of-other")
     assert listed(support, "q=key-of-mine") == {linked.pk}
