@@ -8,13 +8,14 @@ from django.apps import apps
 from django.contrib import admin as django_admin
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from auren.biometrics.models import Source
 from auren.console import roles
+from auren.console.admin.samples import SampleSearch
 from devices.models import ApiKey, Assignment, Link, Patient
 from tests.biometrics.stored import dispute, store
 from tests.console.conftest import NOW, person, signed_in
@@ -302,3 +303,15 @@ def test_nothing_stands_within_an_admin_page_that_the_policy_would_refuse(admin:
     body = text(admin, f"/admin/{page}")
     assert not re.search(r"<style|<script(?![^>]*\bsrc=)(?![^>]*application/json)|\son[a-z]+=", body)
     assert not re.search(r"(?:src|href)=.(?:https?:)?//", body)
+
+
+def test_samples_are_searched_along_their_key(patient: Patient, ring: Source) -> None:
+    store(ring, "heart_rate", 48, NOW, patient_id=patient.pk)
+    asked = {"patient": "user_1", "metric": "1", "start_at": "2026-11-01T00:00", "end_at": "2026-11-08T00:00"}
+    form = SampleSearch(asked)
+    assert form.is_valid()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        plan = form.samples()[:200].explain()
+    assert re.search(r"Index Cond: \(\(patient_id = \d+\) AND \(metric = \d+\) AND \(start_at >= ", plan)
+    assert plan.count("Scan using biometrics_sample") == 1  # of the one month's partition
