@@ -1,6 +1,6 @@
 """What the admin pages of all apps share: records nobody edits, counts that stay cheap, times, confirmations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -16,10 +16,14 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold import admin as unfold
+from unfold.decorators import action as unfold_action
+from unfold.enums import ActionVariant
 
 from auren.ages import ago
 
 ModelT = TypeVar("ModelT", bound=Model)
+ActT = TypeVar("ActT", bound=Callable[..., Any])
 MOST_COUNTED = 10_000
 MOST_AT_ONCE = 1_000
 SHOWN_IN_CONFIRMATION = 20
@@ -27,16 +31,20 @@ SHOWN_IN_CONFIRMATION = 20
 if TYPE_CHECKING:
     Pages = Paginator[Any]
     TypedAdmin = admin.ModelAdmin
+    TabularInline = admin.TabularInline
 else:
     Pages = Paginator
+    TabularInline = unfold.TabularInline
 
-    # Django's ModelAdmin takes no type argument when the program runs.
-    class TypedAdmin(Generic[ModelT], admin.ModelAdmin):
+    # Neither Django's ModelAdmin nor unfold's takes a type argument when the program runs.
+    class TypedAdmin(Generic[ModelT], unfold.ModelAdmin):
         pass
 
 
 class CappedPaginator(Pages):
     """Counts up to 10,000 rows and then says "more than": an exact count of a big table reads all of it."""
+
+    template_name = "auren/pagination.html"
 
     @cached_property
     def count(self) -> int:
@@ -77,7 +85,10 @@ class Untouched:
 
 
 class BigTableAdmin(TypedAdmin[ModelT]):
-    """For tables that grow without end: capped counts, no facets, newest first by key."""
+    """For tables that grow without end: capped counts, no facets, newest first by key.
+
+    `what_would_be_here` is what an empty list says, as a sentence.
+    """
 
     change_list_template = "auren/list.html"
     empty_value_display = "none"
@@ -86,9 +97,24 @@ class BigTableAdmin(TypedAdmin[ModelT]):
     show_facets = admin.ShowFacets.NEVER
     ordering = ("-id",)
     list_per_page = 50
+    list_fullwidth = True
+    what_would_be_here = ""
 
-    class Media:
-        css = {"all": ["auren/admin.css", "auren/list.css"]}
+
+def action(description: str, *, permissions: Sequence[str], danger: bool = False) -> Callable[[ActT], ActT]:
+    """An action of a list that needs `permissions`; one with `danger` takes something away, and looks like it."""
+    variant = ActionVariant.DANGER if danger else ActionVariant.DEFAULT
+    decorated: Callable[[ActT], ActT] = unfold_action(description=description, permissions=permissions, variant=variant)
+    return decorated
+
+
+def acts(page: "admin.ModelAdmin[Any]", request: HttpRequest) -> list[dict[str, Any]]:
+    """What one may do to a record, for the buttons of its page: `name`, `label`, `danger`."""
+    allowed: dict[str, tuple[Any, str, Any]] = dict(page.get_actions(request) or {})  # type: ignore[arg-type]
+    return [
+        {"name": name, "label": str(label), "danger": getattr(act, "variant", None) is ActionVariant.DANGER}
+        for act, name, label in allowed.values()
+    ]
 
 
 def when(at: datetime | None, absent: str = "-") -> str:
@@ -113,9 +139,12 @@ def few_enough(queryset: QuerySet[ModelT]) -> list[int] | None:
 
 
 def confirmation(
-    page: "admin.ModelAdmin[Any]", request: HttpRequest, chosen: QuerySet[Any], form: forms.Form, **words: str
+    page: "admin.ModelAdmin[Any]", request: HttpRequest, chosen: QuerySet[Any], form: forms.Form, **words: Any
 ) -> TemplateResponse:
-    """The page between choosing an action and doing it. `words`: `action`, `title`, `consequence`, `button`."""
+    """The page between choosing an action and doing it. `words`: `action`, `title`, `consequence`, `button`.
+
+    With `danger` the button says by its look that it takes something away.
+    """
     context = {
         **page.admin_site.each_context(request),
         **words,

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class AurenConfig(AppConfig):
@@ -7,3 +8,7 @@ class AurenConfig(AppConfig):
 
     def ready(self) -> None:
         from auren import checks  # noqa: F401, PLC0415 - registers the checks once the apps are there
+
+
+class SupportConfig(AdminConfig):
+    default_site = "auren.site.SupportSite"

@@ -6,6 +6,8 @@ Values come from the process's environment, then from `.env`, then from `up.env`
 
 from pathlib import Path
 
+from django.templatetags.static import static
+
 from auren import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -93,7 +95,10 @@ LOG_LEVEL = env.text("LOG_LEVEL", "INFO")
 
 # Django itself.
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "auren.apps.AurenConfig",  # before unfold, some of whose templates it replaces
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "auren.apps.SupportConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -104,7 +109,6 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "auren.apps.AurenConfig",
     "auren.biometrics",
     "devices",
     "webhooks",
@@ -209,6 +213,23 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'"],
     }
+}
+# What the admin may do beyond that: Alpine makes functions of the expressions in unfold's templates, and one of those
+# writes a style attribute. Scripts and style sheets are still files of our own, and nothing stands within the pages.
+ADMIN_CONTENT_SECURITY_POLICY = {
+    "script-src": ["'self'", "'unsafe-eval'"],
+    "style-src": ["'self'"],
+    "style-src-attr": ["'unsafe-inline'"],
+}
+UNFOLD = {
+    "SITE_TITLE": "AUREN support",
+    "SITE_HEADER": "AUREN support",
+    "SITE_ICON": lambda _: static("console/icon.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("console/icon.svg")}],
+    "STYLES": [lambda _: static("auren/admin.css"), lambda _: static("auren/list.css")],
+    "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "auren.console.overview.add_overview",
+    "SIDEBAR": {"show_search": False, "navigation": "auren.console.navigation.groups"},
 }
 
 LANGUAGE_CODE = "en-gb"

@@ -1,18 +1,20 @@
-"""Support's view of deliveries: what is stuck, why, what it carried, and the two things one can do about it."""
+"""Support's view of deliveries: what is stuck, why, what it carried, and what one can do about it."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -21,6 +23,8 @@ from auren.admin import (
     MOST_AT_ONCE,
     BigTableAdmin,
     Untouched,
+    action,
+    acts,
     back_to,
     badge,
     confirmation,
@@ -29,11 +33,23 @@ from auren.admin import (
     log,
     when,
 )
-from devices.models import Link
+from devices.models import Link, Patient
 from webhooks import actions
-from webhooks.models import Attempt, Delivery
+from webhooks.filters import (
+    AgeFilter,
+    ErrorFilter,
+    EventFilter,
+    Number,
+    PatientFilter,
+    StuckFilter,
+    by_state,
+    of_patient,
+)
+from webhooks.linking import Known, link_to
+from webhooks.models import Attempt, Delivery, Replay
+from webhooks.produce import produced
+from webhooks.replays import NARROWING, REPLAYABLE, ask, criteria, matching
 
-STUCK_AFTER = timedelta(minutes=15)
 SHOWN_CHARACTERS = 64 * 1024
 PRETTIEST_BYTES = 1024 * 1024  # beyond this, parsing to indent costs more than it shows
 LIST_ERROR_CHARACTERS = 80
@@ -41,40 +57,34 @@ BULKY = ("body", "document", "headers", "outbox", "refused")
 LARGEST_KEY = 2**63 - 1
 
 
-class StuckFilter(admin.SimpleListFilter):
-    """Dead, or waiting for over 15 minutes without a wait that was planned."""
+class Likeness(forms.Form):
+    """Beside vendor and state, which always count: what else must be the same."""
 
-    title = "stuck"
-    parameter_name = "stuck"
+    same_error_class = forms.BooleanField(required=False, initial=True, label="The same error class")
+    same_event_type = forms.BooleanField(required=False, initial=True, label="The same event type")
+    same_origin = forms.BooleanField(required=False, label="The same origin")
+    same_link_id = forms.BooleanField(required=False, label="The same link, so of one patient only")
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
-        return [("yes", "Stuck")]
+    def __init__(self, delivery: Delivery, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.delivery = delivery
+        for name, field in self.fields.items():
+            field.help_text = str(getattr(delivery, name.removeprefix("same_")) or "none")
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:  # noqa: ARG002
-        return queryset.filter(stuck()) if self.value() == "yes" else queryset
-
-
-def stuck() -> Q:
-    limit = timezone.now() - STUCK_AFTER
-    waiting = Q(state__in=["received", "retrying"], received_at__lt=limit)
-    unpublished = Q(state="stored", stored_at__lt=limit)
-    return Q(state="dead") | Q(waiting | unpublished, planned_wait=False)
+    @property
+    def like(self) -> dict[str, Any]:
+        wanted = [name.removeprefix("same_") for name, same in self.cleaned_data.items() if same]
+        return criteria(self.delivery, wanted)
 
 
-class AttemptInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
-    model = Attempt
-    extra = 0
-    verbose_name_plural = "attempts"
-    empty_value_display = "none"
-    fields = readonly_fields = ("number", "stage", "outcome", "started", "duration", "error_class", "message")
+class Whose(forms.Form):
+    external_id = forms.CharField(label="The patient's external id", max_length=255, help_text="Exactly as it is.")
 
-    @admin.display(description="started")
-    def started(self, attempt: Attempt) -> str:
-        return when(attempt.started_at)
-
-    @admin.display(description="duration")
-    def duration(self, attempt: Attempt) -> str:
-        return f"{attempt.duration_ms:,} ms"
+    def clean_external_id(self) -> Patient:
+        found = Patient.objects.filter(external_id=self.cleaned_data["external_id"]).first()
+        if found is None:
+            raise forms.ValidationError("No patient has this external id.")
+        return found
 
 
 class Reason(forms.Form):
@@ -83,24 +93,16 @@ class Reason(forms.Form):
 
 @admin.register(Delivery)
 class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
-    list_display = (
-        "id",
-        "vendor",
-        "event_type",
-        "state_shown",
-        "error_shown",
-        "received",
-        "whose",
-        "attempts",
-        "sample_count",
-        "origin",
-    )
-    list_filter = ("state", StuckFilter, "vendor", "origin")
+    list_display = ("id", "what", "state_shown", "error_shown", "received", "whose", "attempts", "samples")
+    list_before_template = "webhooks/admin/tabs.html"
+    what_would_be_here = "Each webhook, poll and list that comes in stands here from the moment it is promised."
+    list_filter = ("state", StuckFilter, "vendor", EventFilter, AgeFilter, ErrorFilter, PatientFilter, "origin")
+    list_filter_submit = True
     list_select_related = ("link__patient",)
+    sortable_by = ("id", "received")  # what has no index would have all rows sorted
     search_fields = ("id",)  # shows the box; get_search_results does the work
-    search_help_text = "A delivery's number, a vendor's user id, or an object id: exactly as it is"
-    actions = ("retry", "ignore")
-    inlines = (AttemptInline,)
+    search_help_text = "Number, dedup key, vendor's user id, object id, or patient's external id: exactly"
+    actions = ("retry", "retry_all_like", "link_to_patient", "ignore")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
         return super().get_queryset(request).defer(*BULKY)
@@ -120,12 +122,16 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         queryset: QuerySet[Delivery],
         search_term: str,
     ) -> tuple[QuerySet[Delivery], bool]:
-        """Exact matches along indexes. Object ids have none: they are looked for where nothing else matched."""
+        """Exact matches along indexes. Object ids have none: they are looked for where nothing else matched.
+
+        A dedup key's index begins with the vendor, so each of the few vendors is asked.
+        """
         term = search_term.strip()
         if not term:
             return queryset, False
         links = Link.objects.filter(vendor_user_id=term).values_list("pk", flat=True)
-        known = Q(link__in=list(links)) | Q(link=None, vendor_user_id=term)
+        known = Q(link__in=list(links)) | Q(link=None, vendor_user_id=term) | of_patient(term)
+        known |= Q(vendor__in=[vendor for vendor, _ in Delivery.VENDORS], dedup_key=term)
         if term.isascii() and term.isdigit() and int(term) <= LARGEST_KEY:
             known |= Q(pk=int(term))
         found = queryset.filter(known)
@@ -134,11 +140,57 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        acts = [{"name": name, "label": label} for _, name, label in self._acts(request)]
-        return super().change_view(request, object_id, form_url, {"acts": acts, **(extra_context or {})})
+        delivery = self.get_object(request, object_id)
+        shown = {
+            "acts": [act for act in acts(self, request) if delivery and makes_sense(act["name"], delivery)],
+            "tries": list(Attempt.objects.filter(delivery=delivery).order_by("-number")[:MOST_TRIES]),
+            "may_see_payload": self.has_view_payload_permission(request),
+            **(extra_context or {}),
+        }
+        return super().change_view(request, object_id, form_url, shown)
 
-    def _acts(self, request: HttpRequest) -> Iterable[tuple[Callable[..., Any], str, str]]:
-        return [(act, name, str(label)) for act, name, label in self.get_actions(request).values()]  # type: ignore[misc]
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        answer = super().changelist_view(request, extra_context)
+        context = getattr(answer, "context_data", None)
+        if context and "cl" in context:
+            context["tabs"] = list(tabs(request, context["cl"]))
+        return answer
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:number>/download/<str:part>/", view(self.download), name="webhooks_delivery_download"),
+            path("<int:number>/samples/", view(self.samples_view), name="webhooks_delivery_samples"),
+            *super().get_urls(),
+        ]
+
+    def download(self, request: HttpRequest, number: int, part: str) -> HttpResponse:
+        """The body as it was received, or the document as the vendor answered. Whoever takes one is in the log."""
+        if not self.has_view_payload_permission(request):
+            raise PermissionDenied
+        delivery = get_object_or_404(Delivery, pk=number)
+        content = {"body": delivery.body, "document": delivery.document}.get(part)
+        if content is None:
+            raise Http404("That is not kept.")
+        log(request, [delivery], f"downloaded the {part}")
+        raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else bytes(content)
+        disposition = f'attachment; filename="delivery-{number}-{part}.json"'
+        headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
+        return HttpResponse(raw, content_type="application/octet-stream", headers=headers)
+
+    def samples_view(self, request: HttpRequest, number: int) -> HttpResponse:
+        if not request.user.has_perm("biometrics.view_sample"):
+            raise PermissionDenied
+        delivery = get_object_or_404(Delivery.objects.select_related("link__patient"), pk=number)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Samples",
+            "opts": Delivery._meta,
+            "of": delivery,
+            "delivery": delivery,
+            "found": produced(delivery),
+        }
+        return TemplateResponse(request, "webhooks/admin/samples.html", context)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.retry_delivery")
@@ -146,10 +198,13 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
     def has_ignore_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.ignore_delivery")
 
+    def has_link_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("devices.add_link")
+
     def has_view_payload_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("webhooks.view_payload")
 
-    @admin.action(description="Try again", permissions=["retry"])
+    @action("Try again", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
         if chosen is None:
@@ -157,7 +212,47 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         act = lambda: actions.retry(chosen, by=request.user)  # noqa: E731 - said in place
         return self._act(request, chosen, act, "tried again", why_not_retried)
 
-    @admin.action(description="Ignore, with a reason", permissions=["ignore"])
+    @action("Try all like this again", permissions=["retry"])
+    def retry_all_like(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
+        chosen = list(queryset.order_by()[:2])
+        if len(chosen) != 1 or chosen[0].state not in REPLAYABLE or chosen[0].vendor == "auren":
+            text = f"Choose one delivery that is {', '.join(REPLAYABLE)}: those like it are found by what it has."
+            self.message_user(request, text, messages.ERROR)
+            return None
+        form = Likeness(chosen[0], request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            number = Number.of(matching(criteria(chosen[0], ())))
+            how_many = f"Of this vendor and in this state there are {number}. "
+            words = {**REPLAYING, "consequence": how_many + REPLAYING["consequence"]}
+            return confirmation(self, request, queryset, form, **words)
+        replay = ask(form.like, user_id=request.user.pk or 0, username=request.user.get_username())
+        log(request, [replay], f"asked for: {in_words(replay.like)}")
+        text = "They are sent through again in the background, a thousand at a time. This page says how far that is."
+        self.message_user(request, text, messages.SUCCESS)
+        return redirect("admin:webhooks_replay_change", replay.pk)
+
+    @action("Link to a patient", permissions=["link"])
+    def link_to_patient(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
+        chosen = list(queryset.order_by()[:2])
+        if len(chosen) != 1 or not makes_sense("link_to_patient", chosen[0]):
+            self.message_user(request, "Choose one delivery whose account is nobody's yet.", messages.ERROR)
+            return None
+        form = Whose(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            return confirmation(self, request, queryset, form, **LINKING)
+        try:
+            link, count = link_to(chosen[0], form.cleaned_data["external_id"])
+        except Known as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return None
+        log(request, [link, chosen[0]], f"{link.vendor_user_id} linked to {link.patient.external_id}")
+        text = f"Linked to {link.patient}: {count} waiting deliveries go on."
+        if link.status == "expired":
+            text = f"Linked to {link.patient}. They wait until the patient has connected: send an invitation."
+        self.message_user(request, text, messages.SUCCESS)
+        return redirect("admin:devices_link_change", link.pk)
+
+    @action("Ignore, with a reason", permissions=["ignore"], danger=True)
     def ignore(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
         chosen = self._chosen(request, queryset)
         if chosen is None:
@@ -212,6 +307,22 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         address = reverse("admin:devices_patient_change", args=[delivery.link.patient_id])
         return format_html('<a href="{}">{}</a>', address, delivery.link.patient)
 
+    @admin.display(description="what", ordering="event_type")
+    def what(self, delivery: Delivery) -> str:
+        about = f"{delivery.get_vendor_display()}, {delivery.origin}"
+        return format_html("{}<small>{}</small>", delivery.event_type, about)
+
+    @admin.display(description="samples", ordering="sample_count")
+    def samples(self, delivery: Delivery) -> str:
+        return f"{delivery.sample_count:,}"
+
+    @admin.display(description="samples")
+    def samples_found(self, delivery: Delivery) -> str:
+        if not delivery.sample_count:
+            return "none"
+        address = reverse("admin:webhooks_delivery_samples", args=[delivery.pk])
+        return format_html('<a href="{}">{} stored: show them</a>', address, f"{delivery.sample_count:,}")
+
     @admin.display(description="patient")
     def whose(self, delivery: Delivery) -> str:
         return format_html("{}<small>{}</small>", self.patient(delivery), delivery.vendor_user_id)
@@ -260,16 +371,54 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         return preformatted(None if delivery.document is None else delivery.document.encode("utf-8", "replace"))
 
 
-ABOUT = ("id", "vendor", "event_type", "state_shown", "origin", "vendor_user_id", "object_id", "link", "patient")
+ABOUT = (
+    "id",
+    "vendor",
+    "event_type",
+    "state_shown",
+    "origin",
+    "vendor_user_id",
+    "object_id",
+    "dedup_key",
+    "link",
+    "patient",
+)
 TIMES = ("received", "event_at", "stored", "published", "next_try")
-OUTCOME = ("attempts", "failures", "pending_asks", "sample_count", "ignored_count", "error_class", "error")
+OUTCOME = ("attempts", "failures", "pending_asks", "samples_found", "ignored_count", "error_class", "error")
 CARRIED = ("refused_parts", "received_body", "vendor_document")
-IGNORING = {
+IGNORING: dict[str, Any] = {
     "action": "ignore",
     "title": "Ignore deliveries",
     "consequence": "What these deliveries announce will not be fetched or stored. Trying again brings them back.",
     "button": "Ignore them",
+    "danger": True,
 }
+
+
+REPLAYING: dict[str, Any] = {
+    "action": "retry_all_like",
+    "title": "Try all like this again",
+    "consequence": "Every delivery like this one is sent through once more, under its own number and as one more "
+    "attempt: thousands of them in the background, beside live data and within the vendors' limits.",
+    "button": "Try them all again",
+}
+LINKING: dict[str, Any] = {
+    "action": "link_to_patient",
+    "title": "Link to a patient",
+    "consequence": "From now on everything of this account is that patient's. A mistake puts one person's data into "
+    "another's record: make sure whose account it is.",
+    "button": "Link it",
+}
+MOST_TRIES = 100
+
+
+def makes_sense(name: str, delivery: Delivery) -> bool:
+    """Whether an action is offered on a delivery's own page."""
+    if name == "link_to_patient":
+        return delivery.state == "unlinked" and delivery.link is None
+    if name == "retry_all_like":
+        return delivery.state in REPLAYABLE and delivery.vendor != "auren"
+    return name != "ignore" or delivery.state in actions.IGNORABLE
 
 
 def standing(delivery: Delivery) -> tuple[Any, ...]:
@@ -311,3 +460,102 @@ def indented(content: bytes) -> str:
         with suppress(ValueError, RecursionError):
             content = json.dumps(json.loads(content), indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return content.decode("utf-8", "replace")
+
+
+def tabs(request: HttpRequest, shown: Any) -> Iterator[dict[str, Any]]:
+    """A tab for each state. The numbers are of all deliveries, so they are left out where a filter narrows the list."""
+    narrowed = bool(shown.query) or set(request.GET) - {"state__exact", "o", "p"}
+    counts = {} if narrowed else by_state()
+    now = request.GET.get("state__exact", "")
+    yield {"title": "All", "address": shown.get_query_string(remove=["state__exact", "p"]), "active": not now}
+    for state, _ in Delivery.STATES:
+        address = shown.get_query_string({"state__exact": state}, ["p"])
+        yield {"title": state, "address": address, "active": now == state, "count": counts.get(state)}
+
+
+def in_words(like: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_id', '').replace('_', ' ')} {like[name] or 'none'}" for name in NARROWING if name in like
+    )
+
+
+@admin.register(Replay)
+class ReplayAdmin(Untouched, BigTableAdmin[Replay]):
+    """How far the scheduler is with deliveries that were all tried again."""
+
+    list_display = ("id", "what", "state_shown", "progress", "asked", "requested_by", "ended")
+    fields = readonly_fields = (
+        "what",
+        "state_shown",
+        "progress",
+        "left_alone",
+        "asked",
+        "requested_by",
+        "ended",
+        "stopped_by",
+    )
+    what_would_be_here = "When somebody has all deliveries like one tried again, this says how far that is."
+    actions = ("stop",)
+    change_form_template = "webhooks/admin/replay.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        replay = self.get_object(request, object_id)
+        still = replay is not None and replay.ended_at is None
+        shown = {"acts": acts(self, request) if still else [], "replay": replay, **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, shown)
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.retry_delivery")
+
+    @action("Stop", permissions=["stop"], danger=True)
+    def stop(self, request: HttpRequest, queryset: QuerySet[Replay]) -> HttpResponse | None:
+        chosen = Replay.objects.filter(pk__in=few_enough(queryset) or []).order_by("-id")
+        if "confirmed" not in request.POST:
+            return confirmation(self, request, chosen, forms.Form(), **STOPPING)
+        with transaction.atomic():
+            open_ = list(chosen.filter(ended_at=None).select_for_update())
+            by = request.user.get_username()
+            Replay.objects.filter(pk__in=[one.pk for one in open_]).update(ended_at=timezone.now(), stopped_by=by)
+            log(request, open_, "stopped")
+        self.message_user(request, f"{len(open_)} stopped; the others had ended.", messages.SUCCESS)
+        return back_to(list(chosen))
+
+    @admin.display(description="what is tried again")
+    def what(self, replay: Replay) -> str:
+        return in_words(replay.like)
+
+    @admin.display(description="state")
+    def state_shown(self, replay: Replay) -> SafeString:
+        return badge(replay.state)
+
+    @admin.display(description="sent through again")
+    def progress(self, replay: Replay) -> str:
+        if replay.ended_at:
+            return f"{replay.sent:,}"
+        rest = matching(replay.like).filter(pk__gt=replay.reached_id, pk__lte=replay.until_id)
+        left = Number.of(rest)
+        return f"{replay.sent:,}, {left} to go"
+
+    @admin.display(description="left alone")
+    def left_alone(self, replay: Replay) -> str:
+        alone = replay.seen - replay.sent
+        return f"{alone:,}: a worker had them, or their body is no longer kept" if alone else "none"
+
+    @admin.display(description="asked for", ordering="id")
+    def asked(self, replay: Replay) -> str:
+        return when(replay.requested_at)
+
+    @admin.display(description="ended")
+    def ended(self, replay: Replay) -> str:
+        return when(replay.ended_at, "not yet")
+
+
+STOPPING: dict[str, Any] = {
+    "action": "stop",
+    "title": "Stop trying again",
+    "consequence": "What was sent through again stays so; the rest is left as it is.",
+    "button": "Stop it",
+    "danger": True,
+}

@@ -112,6 +112,41 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"try {self.number} of delivery {self.delivery_id}"
 
+    @property
+    def duration(self) -> str:
+        return f"{self.duration_ms:,} ms"
+
+
+class Replay(models.Model):
+    """That somebody had all deliveries like one tried again, and how far the scheduler is with it.
+
+    `like` holds fields of a delivery and what they must be. It goes through those up to `until_id`, in the order of
+    their ids, and has come to `reached_id`; `sent` of the `seen` were sent through again, the others left alone.
+    """
+
+    like = models.JSONField()
+    until_id = models.BigIntegerField()
+    reached_id = models.BigIntegerField(db_default=0, default=0)
+    seen = models.IntegerField(db_default=0, default=0)
+    sent = models.IntegerField(db_default=0, default=0)
+    user_id = models.BigIntegerField()
+    requested_by = models.CharField(max_length=150)
+    requested_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True)
+    stopped_by = models.CharField(max_length=150, blank=True, db_default="", default="")
+
+    class Meta:
+        indexes = [models.Index(fields=["id"], name="replay_open", condition=models.Q(ended_at=None))]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"
+
+    @property
+    def state(self) -> str:
+        if self.stopped_by:
+            return "stopped"
+        return "pending" if self.ended_at is None else "done"
+
 
 class Lease(models.Model):
     """Who does a thing only one may do at a time: a publisher's shard (`shard-7`), the schedule (`schedule`)."""

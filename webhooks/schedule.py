@@ -17,6 +17,7 @@ from devices.subscriptions import check_subscriptions
 from webhooks import metrics
 from webhooks.actions import requeue_unlinked
 from webhooks.polling import file_polls, file_reconciliations, mark_stale
+from webhooks.replays import replay_slices
 
 logger = logging.getLogger(__name__)
 
@@ -130,9 +131,15 @@ class Chore:
             logger.info("%s: %s", self.name, count)
 
 
+def replays() -> Done:
+    progress = replay_slices()
+    return Done(progress.count, progress.more)
+
+
 def chores() -> list[Chore]:
     return [
         Chore("waiting deliveries whose link is there now", 60, requeue_unlinked),
+        Chore("deliveries tried again with all like them", 1, replays),
         Chore("polls of what is never announced", 60, file_polls),
         Chore("lists that show what was not announced", 60, file_reconciliations),
         Chore("links fallen silent", 3600, mark_stale),

@@ -190,7 +190,8 @@ class Forgetting:
         if first is None or first == self._done_until:
             return 0, False
         patient, link, record = self._since
-        names = {"patient": patient, "link": link, "record": record, "slice": SLICE, "horizon": f"{first}Z"}
+        names: dict[str, int | str] = {"patient": patient, "link": link, "record": record}
+        names |= {"slice": SLICE, "horizon": f"{first}Z"}
         with connection.cursor() as cursor:
             cursor.execute(FORGET_CONFLICTS, names)
             count = cursor.rowcount

@@ -24,6 +24,7 @@ from auren.postgres import connect
 from bench.parts.phones import PATIENTS, PEOPLE, SAMPLES, Phones
 from bench.parts.sizes import print_sizes
 from devices.vendors.registry import VENDORS
+from webhooks.bell import Bell
 from webhooks.clock import DatabaseClock
 from webhooks.processing import Asking, Processor
 from webhooks.worker import Worker
@@ -85,6 +86,7 @@ async def work() -> None:
         lease=settings.DELIVERY_LEASE,
         poll=settings.POLL_INTERVAL,
         sandbox=False,
+        bell=Bell(None),
     )
     stop = asyncio.Event()
     working = asyncio.create_task(worker.run(stop))

@@ -16,6 +16,7 @@ from devices.models import Assignment
 class AssignmentAdmin(BigTableAdmin[Assignment]):
     fields = ("clinician", "patient", "since", "until")
     list_display = ("clinician", "patient", "starts", "ends")
+    what_would_be_here = "Which clinician may see which patient, from when until when."
     list_select_related = ("clinician", "patient")
     search_fields = ("=clinician__username", "=patient__external_id")
     search_help_text = "A clinician's user name or a patient's external id, exactly as it is"

@@ -12,7 +12,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, ShownOnce, Untouched, badge, confirmation, exactly, few_enough, log, when
+from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, badge, confirmation, exactly, few_enough, log, when
 from devices.connect import address_of
 from devices.models import Invitation, Patient
 
@@ -48,6 +48,7 @@ class VendorForm(forms.Form):
 @admin.register(Invitation)
 class InvitationAdmin(ShownOnce, Untouched, BigTableAdmin[Invitation]):
     list_display = ("id", "patient", "vendor", "state_shown", "created", "created_by", "expires", "used")
+    what_would_be_here = "What patients were sent to connect a device, and whether they have used it."
     list_filter = (StateFilter, "vendor")
     list_select_related = ("patient",)
     search_fields = ("=patient__external_id",)
@@ -74,7 +75,7 @@ class InvitationAdmin(ShownOnce, Untouched, BigTableAdmin[Invitation]):
     def response_add(self, request: HttpRequest, obj: Invitation, post_url_continue: str | None = None) -> HttpResponse:  # noqa: ARG002
         return addresses(self, request, [obj])
 
-    @admin.action(description="Withdraw", permissions=["revoke"])
+    @action("Withdraw", permissions=["revoke"], danger=True)
     def revoke(self, request: HttpRequest, queryset: QuerySet[Invitation]) -> HttpResponse | None:
         chosen = Invitation.objects.filter(pk__in=few_enough(queryset) or []).order_by("-id")
         if "confirmed" not in request.POST:
@@ -109,11 +110,12 @@ class InvitationAdmin(ShownOnce, Untouched, BigTableAdmin[Invitation]):
 
 
 SHOWN = ("patient", "vendor", "state_shown", "created", "created_by", "expires", "used", "link", "revoked")
-WITHDRAWING = {
+WITHDRAWING: dict[str, Any] = {
     "action": "revoke",
     "title": "Withdraw invitations",
     "consequence": "Their addresses stop working at once. What was connected with one before stays connected.",
     "button": "Withdraw them",
+    "danger": True,
 }
 
 

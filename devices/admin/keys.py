@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 
-from auren.admin import BigTableAdmin, ShownOnce, Untouched, confirmation, few_enough, log, when
+from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, acts, confirmation, few_enough, log, when
 from devices.models import ApiKey
 
 PATIENTS_SHOWN = 50
@@ -28,6 +28,7 @@ class Replacing(forms.Form):
 @admin.register(ApiKey)
 class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
     list_display = ("id", "owner", "patient_count", "created", "last_used", "revoked")
+    what_would_be_here = "The keys with which phone uploaders post. Issue one for each phone."
     search_fields = ("owner",)
     autocomplete_fields = ("patients",)
     actions = ("rotate", "revoke")
@@ -62,8 +63,8 @@ class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        acts = [{"name": name, "label": label} for _, name, label in self.get_actions(request).values()]  # type: ignore[misc]
-        return super().change_view(request, object_id, form_url, {"acts": acts, **(extra_context or {})})
+        shown = {"acts": acts(self, request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, shown)
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if not change:
@@ -118,7 +119,7 @@ class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
                 ApiKey.objects.filter(pk__in=[key.pk for key in old]).update(revoked_at=timezone.now())
         return new
 
-    @admin.action(description="Revoke", permissions=["revoke"])
+    @action("Revoke", permissions=["revoke"], danger=True)
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         chosen = ApiKey.objects.filter(pk__in=few_enough(queryset) or []).defer("digest").order_by("-id")
         if "confirmed" not in request.POST:
@@ -141,11 +142,12 @@ REPLACING = {
     "consequence": "Each gets a successor with the same owner and the same patients, whose text is shown next.",
     "button": "Issue the new ones",
 }
-REVOKING = {
+REVOKING: dict[str, Any] = {
     "action": "revoke",
     "title": "Revoke keys",
     "consequence": "Uploads with these keys are refused within seconds, for good. A new key must be issued to go on.",
     "button": "Revoke them",
+    "danger": True,
 }
 
 

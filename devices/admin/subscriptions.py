@@ -16,6 +16,7 @@ from devices.subscriptions import check_now, state_of, verdict
 @admin.register(Subscription)
 class SubscriptionAdmin(Untouched, BigTableAdmin[Subscription]):
     list_display = ("data_type", "event_type", "state_shown", "until", "error", "checked")
+    what_would_be_here = "What Oura is subscribed to announce, once the scheduler has asked."
     list_display_links = None
     fields = readonly_fields = (
         *("vendor", "data_type", "event_type", "state_shown", "until", "callback_url", "vendor_id", "error", "checked"),

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 from pytest_django import Settings
 
@@ -16,6 +17,12 @@ NOW = datetime.now(UTC)
 def quick_passwords(settings: Settings) -> None:
     """A password's hash is slow on purpose."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """The landing page's numbers are kept for a few seconds, in the process."""
+    cache.clear()
 
 
 def person(name: str, role: str) -> User:

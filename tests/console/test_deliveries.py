@@ -1,15 +1,21 @@
 import json
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
 from auren import admin as shared
+from auren.biometrics.models import Sample, Source
 from devices.models import Link, Patient, Token
+from tests.biometrics.stored import store
 from tests.console.conftest import person, signed_in
 from webhooks.models import Attempt, Delivery
 
@@ -75,11 +81,11 @@ def test_stuck_is_dead_or_waiting_too_long_without_a_plan(support: Client) -> No
         delivery(state="dead"),
         delivery(state="received", received_at=old),
         delivery(state="retrying", received_at=old),
-        delivery(state="stored", received_at=old, stored_at=old),
+        delivery(state="stored", received_at=old, stored_at=old, outbox=b"x"),
     ]
     delivery(state="retrying", received_at=old, planned_wait=True)
     delivery(state="received")
-    delivery(state="stored", received_at=old, stored_at=timezone.now())
+    delivery(state="stored", received_at=old, stored_at=timezone.now(), outbox=b"x")
     for state in ("published", "ignored", "unlinked"):
         delivery(state=state, received_at=old, stored_at=old)
     assert listed(support, "stuck=yes") == {one.pk for one in stuck}
@@ -101,7 +107,7 @@ def test_the_list_never_loads_bodies_and_takes_a_fixed_number_of_queries(
 ) -> None:
     for _ in range(30):
         delivery(link, body=b"{}", document="{}")
-    with django_assert_max_num_queries(8) as asked:
+    with django_assert_max_num_queries(8 + len(Delivery.STATES)) as asked:
         support.get(LIST)
     assert not any('"webhooks_delivery"."body"' in query["sql"] for query in asked.captured_queries)
 
@@ -280,3 +286,125 @@ def test_no_page_shows_a_token(admin: Client, link: Link, patient: Patient) -> N
         assert response.status_code == 200
         assert "in-the-clear" not in response.content.decode()
     assert admin.get("/admin/devices/token/").status_code == 404
+
+
+def narrowed(client: Client, **query: str) -> set[int]:
+    return listed(client, urlencode(query))
+
+
+def test_deliveries_are_filtered_by_event_age_error_and_patient(support: Client, link: Link) -> None:
+    now = timezone.now()
+    mine = delivery(link, event_type="workout.updated", error_class="Refused")
+    aged = delivery(received_at=now - timedelta(days=2))
+    phone = delivery(vendor="healthkit", state="unlinked", vendor_user_id="user_1")
+    assert narrowed(support, event="workout.updated") == {mine.pk}
+    assert narrowed(support, error="Refused") == {mine.pk}
+    assert narrowed(support, error="none") == {aged.pk, phone.pk}
+    assert narrowed(support, patient="user_1") == {mine.pk, phone.pk}
+    assert narrowed(support, age="hour") == {mine.pk, phone.pk}
+    assert narrowed(support, age="over-day") == {aged.pk}
+    assert narrowed(support, age="nonsense") == {mine.pk, aged.pk, phone.pk}
+
+
+def test_the_list_is_sorted_along_indexes_only(support: Client) -> None:
+    delivery()
+    body = support.get(LIST).content.decode()
+    assert set(re.findall(r'class="[^"]*sortable (column-\w+)', body)) <= {"column-id", "column-received"}
+
+
+def test_a_choice_made_before_stays_when_a_text_filter_is_applied(support: Client) -> None:
+    body = support.get(f"{LIST}?stuck=yes&age=hour&state__exact=dead&q=1").content.decode()
+    form = body[body.index('id="filter-form"') :]
+    for name, value in (("stuck", "yes"), ("age", "hour"), ("state__exact", "dead"), ("q", "1")):
+        assert re.search(f'name="{name}" value="{value}"', form), name
+
+
+def test_a_search_finds_the_dedup_key_and_the_patient_too(support: Client, link: Link) -> None:
+    linked, other = delivery(link, dedup_key="key-of-mine"), delivery(vendor="whoop", dedup_key="key-of-other")
+    assert listed(support, "q=key-of-mine") == {linked.pk}
+    assert listed(support, "q=key-of-other") == {other.pk}
+    assert listed(support, "q=user_1") == {linked.pk}
+
+
+def test_tabs_say_how_many_are_in_each_state(support: Client) -> None:
+    cache.clear()
+    for state in ("dead", "dead", "received"):
+        delivery(state=state)
+    delivery(state="stored", outbox=b"x")
+    tabs = {tab["title"]: tab for tab in support.get(LIST).context["tabs"]}
+    counts = {title: str(tab["count"]) for title, tab in tabs.items() if title != "All"}
+    assert {title for title, count in counts.items() if count == "0"} == {
+        "retrying",
+        "published",
+        "ignored",
+        "unlinked",
+    }
+    assert (counts["dead"], counts["received"], counts["stored"]) == ("2", "1", "1")
+    for title, count in counts.items():
+        assert len(listed(support, tabs[title]["address"].lstrip("?"))) == int(count)
+
+
+def test_tabs_leave_numbers_out_where_a_filter_would_make_them_untrue(support: Client) -> None:
+    delivery(state="dead")
+    tabs = support.get(f"{LIST}?vendor__exact=whoop").context["tabs"]
+    assert {tab.get("count") for tab in tabs} == {None}
+    assert all("vendor__exact=whoop" in tab["address"] for tab in tabs)
+
+
+def test_a_body_and_a_document_are_downloaded_as_they_are_and_that_is_in_the_log(support: Client) -> None:
+    one = delivery(body=b'{"a": "\xff"}', document='{"b": 1}')
+    answer = support.get(f"{LIST}{one.pk}/download/body/")
+    assert answer.content == b'{"a": "\xff"}'
+    assert answer["Content-Disposition"] == f'attachment; filename="delivery-{one.pk}-body.json"'
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert support.get(f"{LIST}{one.pk}/download/document/").content == b'{"b": 1}'
+    assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
+        "downloaded the body",
+        "downloaded the document",
+    ]
+    assert support.get(f"{LIST}{one.pk}/download/headers/").status_code == 404
+    assert support.get(f"{LIST}{delivery().pk}/download/body/").status_code == 404
+
+
+def test_without_the_right_to_payloads_nothing_is_downloaded(database: str) -> None:
+    one = delivery(body=b"{}")
+    client = without("view_payload")
+    assert client.get(f"{LIST}{one.pk}/download/body/").status_code == 403
+    assert "Download" not in detail(client, one)
+
+
+def test_a_phones_waiting_deliveries_go_on_once_they_are_linked_to_a_patient(support: Client, patient: Patient) -> None:
+    one, other = (delivery(vendor="healthkit", state="unlinked", vendor_user_id="old-name") for _ in range(2))
+    assert 'value="link_to_patient"' in detail(support, one)
+    assert "No patient has" in act(support, "link_to_patient", one, confirmed="1", external_id="x").content.decode()
+    page = act(support, "link_to_patient", one, confirmed="1", external_id="user_1").content.decode()
+    assert "2 waiting deliveries go on" in page
+    assert Link.objects.get().patient == patient
+    assert {again.state for again in Delivery.objects.filter(pk__in=[one.pk, other.pk])} == {"received"}
+
+
+def test_a_vendors_account_linked_by_support_waits_until_it_is_connected(support: Client, patient: Patient) -> None:
+    one = delivery(vendor="whoop", state="unlinked", vendor_user_id="w-1")
+    page = act(support, "link_to_patient", one, confirmed="1", external_id="user_1").content.decode()
+    assert "send an invitation" in page
+    assert Link.objects.get().status == "expired"
+    one.refresh_from_db()
+    assert one.state == "unlinked"
+    act(support, "link_to_patient", one, confirmed="1", external_id="user_1")
+    assert Link.objects.count() == 1
+
+
+def test_from_a_delivery_to_its_samples_and_back_in_clicks(
+    support: Client, link: Link, ring: Source, patient: Patient
+) -> None:
+    one = delivery(link, patient_id=patient.pk, sample_count=1)
+    store(ring, "heart_rate", 48, timezone.now() - timedelta(hours=3), patient_id=patient.pk, record="mine")
+    store(ring, "heart_rate", 99, timezone.now() - timedelta(hours=3), patient_id=patient.pk, record="other")
+    Sample.objects.filter(record="mine").update(delivery_id=one.pk)
+    assert f'href="{LIST}{one.pk}/samples/"' in detail(support, one)
+    page = support.get(f"{LIST}{one.pk}/samples/").content.decode()
+    (address,) = re.findall(r'href="(/admin/biometrics/sample/\?patient[^"]+)"', page)
+    body = support.get(unescape(address)).content.decode()
+    assert "48 /min" in body
+    assert "99 /min" not in body
+    assert f'href="{LIST}{one.pk}/change/"' in body

@@ -212,7 +212,7 @@ def test_the_page_takes_a_fixed_number_of_queries(
 ) -> None:
     for _ in range(30):
         delivery(live)
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(27):
         assert page(support, live).count("sleep.updated") == 20
 
 

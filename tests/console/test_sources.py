@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from django.contrib.auth.models import Permission
@@ -27,7 +28,7 @@ def test_a_device_says_whose_it_is_and_through_which_link_it_sends(support: Clie
         ):
             assert shown in body
         assert f"{NOW:%Y-%m-%d %H:%M:%S} UTC" in body
-    assert "<h2>Oura ring of Ada Nowak (user_1)</h2>" in text(support, f"{LIST}{ring.pk}/change/")
+    assert '<span class="here">Oura ring of Ada Nowak (user_1)</span>' in text(support, f"{LIST}{ring.pk}/change/")
 
 
 def test_a_device_of_a_quiet_link_says_so(support: Client, ring: Source) -> None:
@@ -45,9 +46,11 @@ def test_devices_are_found_by_patient_and_by_kind(support: Client, ring: Source,
     assert "Apple Watch" not in text(support, f"{LIST}?kind__exact=ring")
 
 
-def test_filters_come_folded_before_the_rows_where_the_window_is_narrow(support: Client, ring: Source) -> None:
-    assert '<details class="filters"><summary>Filters</summary>' in text(support, LIST)
-    assert "<summary>Filters (in use)</summary>" in text(support, f"{LIST}?kind__exact=ring")
+def test_filters_open_over_the_rows_and_their_button_says_when_they_are_in_use(support: Client, ring: Source) -> None:
+    in_use = re.compile(r'<a class="bg-primary-600 [^>]*filterOpen = true')
+    assert "filterOpen = true" in text(support, LIST)
+    assert not in_use.search(text(support, LIST))
+    assert in_use.search(text(support, f"{LIST}?kind__exact=ring"))
 
 
 def test_nobody_adds_changes_or_deletes_a_device(support: Client, ring: Source) -> None:

@@ -9,10 +9,15 @@ import pytest
 
 from auren.biometrics import timeline
 from auren.biometrics.metrics import BY_NAME
-from auren.biometrics.models import Conflict, Source
+from auren.biometrics.models import Conflict, Preference, Source
+from auren.biometrics.models import Timeline as Version
 from devices.models import Patient
-from tests.webhooks.living import NOON, heart_rate, patient, push, work
-from webhooks.overriding import override
+from tests.webhooks.living import NOON, heart_rate, patient, push, send_out, work
+from tests.webhooks.reading import read
+from tests.webhooks.test_events import keeps_the_contract
+from webhooks.events import CONFLICTS
+from webhooks.models import Delivery
+from webhooks.overriding import CannotDecide, ConflictGone, current_order, order_sources, override, undo
 
 FIVE = timedelta(minutes=5)
 

@@ -34,6 +34,7 @@ class MetricFilter(admin.SimpleListFilter):
 @admin.register(Conflict)
 class ConflictAdmin(Untouched, BigTableAdmin[Conflict]):
     list_display = ("id", "patient", "metric_shown", "start", "end", "said", "winner", "rule_shown", "state_shown")
+    what_would_be_here = "Each moment at which two devices of one patient differ by more than the metric tolerates."
     list_filter = ("state", MetricFilter)
     list_select_related = ("winner",)
     change_form_template = "console/admin/named.html"

@@ -42,6 +42,7 @@ class Confirmation(forms.Form):
 @admin.register(Erasure)
 class ErasureAdmin(Untouched, BigTableAdmin[Erasure]):
     list_display = ("id", "external_id", "erased", "requested_by", "reason", "told")
+    what_would_be_here = "For each patient who was erased: when, by whom and why."
     search_fields = ("=external_id",)
     search_help_text = "An external id, exactly as it was"
     fields = readonly_fields = ("external_id", "erased", "requested_by", "reason", "counts", "told")
@@ -79,6 +80,7 @@ class ErasureAdmin(Untouched, BigTableAdmin[Erasure]):
             "title": "Erase a patient",
             "opts": Patient._meta,
             "patient": patient,
+            "of": patient,
             "links": list(patient.links.order_by("vendor", "pk")),
             "deliveries": Delivery.objects.filter(link__patient=patient)[:MOST_COUNTED].count(),
             "most": MOST_COUNTED,

@@ -1,6 +1,7 @@
 """What support does to a link: what each action says and does, and where it makes no sense."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django import forms
 from django.db import transaction
@@ -32,12 +33,13 @@ BACKFILLING = {
     "consequence": "The vendor is asked for these days again, beside live data and no faster than its limits allow.",
     "button": "Fetch it",
 }
-DISCONNECTING = {
+DISCONNECTING: dict[str, Any] = {
     "action": "disconnect",
     "title": "Disconnect",
     "consequence": "The vendor is asked to end the patient's grant and to stop its webhooks, and the token is deleted. "
     "Nothing more is fetched. What is stored stays. Only the patient can connect again, with an invitation.",
     "button": "Disconnect",
+    "danger": True,
 }
 
 

@@ -14,7 +14,20 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, Untouched, back_to, badge, confirmation, exactly, few_enough, log, when
+from auren.admin import (
+    BigTableAdmin,
+    TabularInline,
+    Untouched,
+    action,
+    acts,
+    back_to,
+    badge,
+    confirmation,
+    exactly,
+    few_enough,
+    log,
+    when,
+)
 from auren.biometrics.models import Source
 from auren.console.admin.link_actions import (
     BACKFILLING,
@@ -37,7 +50,7 @@ from devices.oauth import VENDORS
 from webhooks.backfill import file_backfill, file_windows, progress_of
 
 
-class LinkInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
+class LinkInline(Untouched, TabularInline):  # type: ignore[type-arg]
     model = Link
     extra = 0
     show_change_link = True
@@ -63,6 +76,7 @@ class LinkInline(Untouched, admin.TabularInline):  # type: ignore[type-arg]
 @admin.register(Link)
 class LinkAdmin(Untouched, BigTableAdmin[Link]):
     list_display = ("id", "vendor", "vendor_user_id", "patient", "state_shown", "since", "last_delivery", "paused")
+    what_would_be_here = "Each account at Oura or WHOOP that a patient has connected, and each phone that posts."
     list_filter = ("status", "vendor")
     list_select_related = ("patient",)
     search_fields = ("=vendor_user_id", "=patient__external_id")
@@ -98,10 +112,8 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
             context |= {"findings": link.diagnosis.findings, "acts": self._acts(request, link)}
         return response
 
-    def _acts(self, request: HttpRequest, link: Link) -> list[dict[str, str]]:
-        useless = {name for name in self.actions if isinstance(name, str) and why_not(name, link)}
-        acts = self.get_actions(request).values()
-        return [{"name": name, "label": str(label)} for _, name, label in acts if name not in useless]  # type: ignore[misc]
+    def _acts(self, request: HttpRequest, link: Link) -> list[dict[str, Any]]:
+        return [act for act in acts(self, request) if not why_not(act["name"], link)]
 
     def has_sync_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("devices.sync_link")
@@ -154,7 +166,7 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
     def resume(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
         return self._each(request, "resume", queryset, resume)
 
-    @admin.action(description="Disconnect", permissions=["disconnect"])
+    @action("Disconnect", permissions=["disconnect"], danger=True)
     def disconnect(self, request: HttpRequest, queryset: QuerySet[Link]) -> HttpResponse | None:
         chosen = self._chosen(queryset)
         if chosen.count() > MOST_DISCONNECTED:

@@ -34,6 +34,7 @@ class PatientForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Patient)
 class PatientAdmin(BigTableAdmin[Patient]):
     form = PatientForm
+    what_would_be_here = "The people whose devices send: an admin adds them, support invites them to connect one."
     actions = ("invite",)
     list_display = ("display_name", "external_id", "timezone", "created")
     search_fields = ("=external_id", "display_name__istartswith")

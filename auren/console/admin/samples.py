@@ -47,6 +47,8 @@ class SampleSearch(forms.Form):
     start_at = forms.DateTimeField(label="From (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
     end_at = forms.DateTimeField(label="To (UTC)", widget=forms.DateTimeInput(attrs={"type": "datetime-local"}))
 
+    delivery = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
+
     def clean_patient(self) -> Patient:
         found = Patient.objects.filter(external_id=self.cleaned_data["patient"]).first()
         if found is None:
@@ -70,6 +72,8 @@ class SampleSearch(forms.Form):
             start_at__gte=wanted["start_at"],
             start_at__lt=wanted["end_at"],
         )
+        if wanted["delivery"]:
+            found = found.filter(delivery_id=wanted["delivery"])
         return found.select_related("source").order_by("start_at", "source_id", "record")
 
 

@@ -25,6 +25,7 @@ OF_LINK = {
 @admin.register(Source)
 class SourceAdmin(Untouched, BigTableAdmin[Source]):
     list_display = ("name", "kind", "patient", "link", "first_seen", "last_data")
+    what_would_be_here = "Every ring, band, watch and phone is listed once its first sample has come."
     list_filter = ("kind",)
     search_fields = ("link_id",)  # shows the box; get_search_results does the work
     search_help_text = "A patient's external id, exactly as it is"

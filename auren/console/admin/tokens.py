@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from auren.admin import BigTableAdmin, Untouched, badge, confirmation, few_enough, log, when
+from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, acts, badge, confirmation, few_enough, log, when
 from auren.console.models import AccessToken
 
 LONGEST_DAYS = 366
@@ -34,7 +34,7 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(AccessToken)
-class AccessTokenAdmin(Untouched, BigTableAdmin[AccessToken]):
+class AccessTokenAdmin(ShownOnce, Untouched, BigTableAdmin[AccessToken]):
     form = TokenForm
     list_display = ("id", "user", "name", *ABOUT[:1], *ABOUT[3:])
     list_select_related = ("user",)
@@ -67,8 +67,8 @@ class AccessTokenAdmin(Untouched, BigTableAdmin[AccessToken]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        acts = [{"name": name, "label": label} for _, name, label in self.get_actions(request).values()]  # type: ignore[misc]
-        return super().change_view(request, object_id, form_url, {"acts": acts, **(extra_context or {})})
+        shown = {"acts": acts(self, request), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, shown)
 
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
         obj.choose_text()
@@ -107,7 +107,7 @@ class AccessTokenAdmin(Untouched, BigTableAdmin[AccessToken]):
     def revoked(self, token: AccessToken) -> str:
         return when(token.revoked_at)
 
-    @admin.action(description="Revoke", permissions=["revoke"])
+    @action("Revoke", permissions=["revoke"], danger=True)
     def revoke(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> HttpResponse | None:
         chosen = AccessToken.objects.filter(pk__in=few_enough(queryset) or []).defer("digest").order_by("-id")
         if "confirmed" not in request.POST:
@@ -126,4 +126,5 @@ REVOKING = {
     "title": "Revoke access tokens",
     "consequence": "Programs that show these are refused from now on, for good. A new token must be issued to go on.",
     "button": "Revoke them",
+    "danger": True,
 }
