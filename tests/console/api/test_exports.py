@@ -30,7 +30,7 @@ def test_a_short_export_is_asked_for_and_taken(clara: Caller, heart: Patient) ->
     export = made.json()
     assert (export["state"], export["samples_total"], export["sources"]) == ("done", 1, "all")
     assert made.headers["Location"] == f"/api/v1/exports/{export['id']}"
-    answer = clara.client.get(export["content"], headers={"Accept": "text/csv"})
+    answer: Any = clara.client.get(export["content"], headers={"Accept": "text/csv"})
     assert answer.headers["Content-Type"].startswith("text/csv")
     assert b"".join(answer.streaming_content).count(b"\r\n") == 2
 

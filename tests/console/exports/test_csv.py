@@ -130,17 +130,17 @@ def test_the_settled_device_alone_or_every_one_with_how_it_stands(
         NOON,
         NOON + timedelta(minutes=5),
         {ring: 50, watch: 90},
-        ring,
+        watch,
         patient_id=patient.pk,
         state="open",
     )
     every = csv_rows(selection(patient, "heart_rate"))
     assert [(row["source"], row["settled"], row["conflict"]) for row in every] == [
-        ("Oura ring", "yes", "open"),
-        ("Apple Watch", "no", "open"),
+        ("Oura ring", "no", "open"),
+        ("Apple Watch", "yes", "open"),
     ]
     settled = csv_rows(selection(patient, "heart_rate", every_source=False))
-    assert [row["source"] for row in settled] == ["Oura ring"]
+    assert [row["source"] for row in settled] == ["Apple Watch"]
 
 
 def test_of_two_samples_of_one_device_and_moment_the_newer_revision_counts(patient: Patient, ring: Source) -> None:
