@@ -74,6 +74,7 @@ def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> 
         "ConflictAdmin",
         "DeliveryAdmin",
         "ErasureAdmin",
+        "ExportAdmin",
         "InvitationAdmin",
         "LinkAdmin",
         "PatientAdmin",
