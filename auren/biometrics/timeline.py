@@ -16,6 +16,7 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from django.db import connections
+from django.db.models import QuerySet
 
 from auren.biometrics import reads, rules
 from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
@@ -172,6 +173,33 @@ def last_sample_ever(patient_id: int, metrics: Iterable[Metric]) -> datetime | N
     A running day's total ends at midnight, though that lies ahead: so the answer changes only when the data do.
     """
     return _newest([patient_id], metrics, datetime.min.replace(tzinfo=UTC)).get(patient_id)
+
+
+def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetime]]:
+    """What `read` would draw of `metric`: source, start and end of each sample that counts.
+
+    Of a metric compared over seconds: source, start and end of each bucket in which it counts. Of a cumulative one
+    those are quarters of an hour, and the days for which a source's total counts.
+    """
+    if metric.cumulative:
+        found = _parameters(window, metric, *window.whole_days())
+        return _fetch(_COUNTED, found | {"every": False})
+    kind = _kind_of_bucket(metric)
+    statement = _WINNERS[kind] + (_WINNING_BUCKETS if kind == "seconds" else _WINNING)
+    found = _parameters(window, metric, window.start_at, window.end_at)
+    return _fetch(statement, found | {"stages": metric.adds == "state"})
+
+
+def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
+    """The conflicts that decide `metric` and touch the window, by start."""
+    found = Conflict.objects.filter(
+        patient_id=window.patient_id,
+        metric__in=_disputed_as(metric),
+        start_at__gte=window.start_at - LOOK_BACK,
+        start_at__lt=window.end_at,
+        end_at__gt=window.start_at,
+    )
+    return found.order_by("start_at", "daily")
 
 
 def _series(window: Window, metric: Metric) -> Series:
@@ -384,7 +412,7 @@ _WON = """,
         SELECT DISTINCT ON (bucket) bucket, source_id
         FROM placed
         ORDER BY bucket, won DESC NULLS LAST, {order}
-    ),"""
+    )"""
 
 
 def _won(kind: str) -> str:
@@ -397,7 +425,7 @@ def _won(kind: str) -> str:
     )
 
 
-_DRAWN = """
+_DRAWN = """,
     drawn AS (
         SELECT b.source_id, b.value, b.start_at, b.end_at,
                count(*) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
@@ -422,7 +450,15 @@ _DRAWN = """
     ) reduced
     ORDER BY start_at, source_id, ending
     """
-_SETTLED = {kind: "WITH" + _SAMPLE + _won(kind) + _DRAWN for kind in _BUCKETS}
+_WINNERS = {kind: "WITH" + _SAMPLE + _won(kind) for kind in _BUCKETS}
+_SETTLED = {kind: found + _DRAWN for kind, found in _WINNERS.items()}
+_WINNING = """
+    SELECT b.source_id, b.start_at, b.end_at
+    FROM bucketed b JOIN winner w ON w.bucket = b.bucket AND w.source_id = b.source_id
+    """
+_WINNING_BUCKETS = """
+    SELECT source_id, bucket, bucket + make_interval(secs => %(bucket)s) FROM winner
+    """
 
 # The same for a window that may hold millions of rows: what one source says in one comparison bucket is added up first,
 # as the rows come from the key, and the winner is found among those sums. One pass at about a microsecond a row; only
@@ -440,7 +476,7 @@ _REDUCED = (
         GROUP BY source_id, bucket, slot
     ), {_AROUND}"""
     + _won("seconds")
-    + f"""
+    + f""",
     drawn AS (
         SELECT b.*, sum(samples) OVER (PARTITION BY b.source_id) > %(points)s AS crowded
         FROM bucketed b
@@ -462,7 +498,7 @@ _REDUCED = (
 # Sums by local day: in each quarter of an hour one source counts; a vendor's total of the day competes with what the
 # quarters add up to, which goes by the name of the first of their sources.
 # With `every`, sources do not compete: each one's own sum or total stands.
-_BARS = (
+_DAYS = (
     "WITH"
     + _SAMPLE
     + f""",
@@ -507,9 +543,22 @@ _BARS = (
         FROM candidate
         WHERE total OR (start_at, source_id) NOT IN (SELECT start_at, source_id FROM candidate WHERE total)
         ORDER BY start_at, CASE WHEN %(every)s THEN source_id END, {rules.first()}
-    )
+    )"""
+)
+_BARS = (
+    _DAYS
+    + """
     SELECT sources, extract(epoch FROM start_at)::float8, extract(epoch FROM end_at)::float8, value, value, value
     FROM bar ORDER BY start_at, sources
+    """
+)
+_COUNTED = (
+    _DAYS
+    + """
+    SELECT chosen.source_id, chosen.start_at, chosen.end_at
+    FROM chosen JOIN bar ON bar.start_at = date_trunc('day', chosen.start_at, %(zone)s) AND NOT bar.total
+    UNION ALL
+    SELECT source_id, start_at, end_at FROM bar WHERE total
     """
 )
 

@@ -12,6 +12,10 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from auren.console.exports.models import Export, ExportPart
+
+__all__ = ["AccessToken", "Export", "ExportPart"]
+
 MARK = "auren_"  # lets a scanner of repositories and logs know one when it sees one
 NOTED_EVERY = timedelta(minutes=1)
 

@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "auth.user": "person",
         "auth.group": "shield_person",
         "console.accesstoken": "token",
+        "console.export": "download",
         "devices.erasure": "person_remove",
     },
 }

@@ -1,11 +1,11 @@
 """Who may do what: three groups with the least rights their work needs. This file is the truth, not the database.
 
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
-own), and keeps devices connected: it invites, fetches, pauses and disconnects. `admin` also decides who may see whom
-and which keys post, makes tokens of the REST API, and erases patients. `clinician` has no right in the admin at all: a
-clinician sees the patients assigned to them now, decides their conflicts, and nothing else. User accounts are a
-superuser's business, because whoever may edit users could make themselves one; for the same reason an admin makes no
-token of a superuser.
+own), keeps devices connected (it invites, fetches, pauses and disconnects), and exports what a patient is owed.
+`admin` also decides who may see whom and which keys post, makes tokens of the REST API, and erases patients.
+`clinician` has no right in the admin at all: a clinician sees, and exports, the patients assigned to them now, decides
+their conflicts, and nothing else. User accounts are a superuser's business, because whoever may edit users could make
+themselves one; for the same reason an admin makes no token of a superuser.
 """
 
 from collections.abc import Iterable
@@ -38,6 +38,8 @@ SUPPORT = (
     "biometrics.view_conflict",
     "biometrics.override_conflict",
     "biometrics.view_sample",
+    "console.view_export",
+    "console.export_samples",
 )
 ADMIN = (
     *SUPPORT,

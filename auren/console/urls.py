@@ -4,6 +4,7 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from auren.console import live, views
+from auren.console.exports import views as exports
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
@@ -15,4 +16,8 @@ urlpatterns = [
     path("patients/<int:pk>/nights/<str:day>/", views.night, name="night"),
     path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
     path("patients/<int:pk>/live", live.live, name="live"),
+    path("patients/<int:pk>/export/", exports.ask_for_one, name="ask_for_export"),
+    path("exports/<int:pk>/", exports.progress, name="export"),
+    path("exports/<int:pk>/content", exports.content, name="export_content"),
+    path("exports/<int:pk>/cancel", exports.cancel, name="cancel_export"),
 ]

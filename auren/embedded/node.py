@@ -144,6 +144,7 @@ class Node:
         self.start_child("worker", *manage("process_deliveries"))
         self.start_child("publisher", *manage("publish_deliveries"))
         self.start_child("scheduler", *manage("run_schedule"))
+        self.start_child("exports", *manage("make_exports"))
         self.wait_for("web", f"{self.http}/health/live")
 
     def start_child(self, name: str, *arguments: str, door: bool = False) -> None:

@@ -76,7 +76,7 @@ def test_up_runs_everything_survives_a_sigkill_keeps_its_data_and_stops_cleanly(
         }
         assert (var / "run.json").stat().st_mode & 0o777 == 0o600
         assert set(run["pids"]) == {
-            *("postgresql", "valkey", "kafka", "sandbox", "web", "worker", "publisher", "scheduler")
+            *("postgresql", "valkey", "kafka", "sandbox", "web", "worker", "publisher", "scheduler", "exports")
         }
         assert run["embedded"] == ["postgresql", "valkey", "kafka"]
         assert run["http"] == f"http://127.0.0.1:{port}"

@@ -57,6 +57,7 @@ class PatientAdmin(BigTableAdmin[Patient]):
     ) -> HttpResponse:
         may = {
             "may_invite": self.has_invite_permission(request),
+            "may_export": request.user.has_perm("console.export_samples"),
             "may_erase": request.user.has_perm("devices.add_erasure"),
         }
         return super().change_view(request, object_id, form_url, {**may, **(extra_context or {})})
