@@ -10,7 +10,7 @@ from auren.biometrics.metrics import BY_NAME
 from auren.biometrics.models import Sample, Source
 from auren.biometrics.standing import Standing
 from auren.biometrics.timeline import Window
-from tests.biometrics.stored import NOON, PATIENT, dispute, source, store, store_night
+from tests.biometrics.stored import NOON, PATIENT, decide, dispute, source, store, store_night
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MIDNIGHT = datetime(2026, 11, 12, 23, tzinfo=UTC)  # Berlin's
@@ -41,6 +41,7 @@ def test_a_persons_decision_counts_and_is_said_for_both() -> None:
     watch, ring = source("watch"), source("ring")
     samples = [store(by, "heart_rate", 60, NOON) for by in (watch, ring)]
     dispute("heart_rate", NOON, NOON + timedelta(minutes=5), {watch: 60, ring: 90}, ring)
+    decide(ring, metric="heart_rate")
     of = standing("heart_rate")
     assert [settled(sample, of) for sample in samples] == ["no", "yes"]
     assert of.conflict(watch.pk, NOON, NOON) == of.conflict(ring.pk, NOON, NOON) == "overridden"
@@ -77,6 +78,7 @@ def test_a_days_total_counts_or_its_quarters_do() -> None:
     quarter = store(watch, "steps", 30, NOON, NOON + QUARTER)
     assert [settled(sample, standing("steps")) for sample in (total, quarter)] == ["no", "yes"]
     dispute("steps", MIDNIGHT, MIDNIGHT + timedelta(days=1), {ring: 9000, watch: 30}, ring)
+    decide(ring, metric="steps")
     of = standing("steps")
     assert [settled(sample, of) for sample in (total, quarter)] == ["yes", "no"]
     assert of.conflict(watch.pk, NOON, NOON + QUARTER) == "overridden"

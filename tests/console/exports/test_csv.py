@@ -10,7 +10,7 @@ from auren.biometrics.models import Sample, Source
 from auren.console.exports import reading
 from auren.console.exports.spreadsheet import harmless, number
 from devices.models import Patient
-from tests.biometrics.stored import dispute, store
+from tests.biometrics.stored import decide, dispute, store
 from tests.console.exports.asked import NOON, csv_rows, csv_text, selection
 
 
@@ -134,6 +134,7 @@ def test_the_settled_device_alone_or_every_one_with_how_it_stands(
         patient_id=patient.pk,
         state="open",
     )
+    decide(ring, metric="heart_rate", patient_id=patient.pk)
     every = csv_rows(selection(patient, "heart_rate"))
     assert [(row["source"], row["settled"], row["conflict"]) for row in every] == [
         ("Oura ring", "yes", "open"),
