@@ -36,10 +36,11 @@ class Standing:
         winners = timeline.winners(wide, metric)
         self._cumulative = metric.cumulative
         self._winning = set() if self._seconds else set(winners)
-        self._days = [winner for winner in winners if self._cumulative and winner[2] - winner[1] > QUARTER]
-        self._slots = {
-            (source, start_at.timestamp() // self._seconds) for source, start_at, _ in winners if self._seconds
-        }
+        self._days = [
+            (of, begins, ends) for of, begins, ends in winners if self._cumulative and ends - begins > QUARTER
+        ]
+        buckets = set(winners).difference(self._days) if self._seconds else ()
+        self._slots = {(source, begins.timestamp() // self._seconds) for source, begins, _ in buckets}
         self._disputes = _by_start(timeline.disputes(wide, metric))
         self._peaceful = not any(disputes for _, disputes in self._disputes)
 

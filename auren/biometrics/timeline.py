@@ -191,8 +191,8 @@ def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetim
 
 
 def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
-    """The conflicts that are about `metric` and touch the window, by start."""
-    found = Conflict.objects.using(reads.database()).filter(
+    """The conflicts that decide `metric` and touch the window, by start."""
+    found = Conflict.objects.filter(
         patient_id=window.patient_id,
         metric__in=_disputed_as(metric),
         start_at__gte=window.start_at - LOOK_BACK,
@@ -451,7 +451,7 @@ _DRAWN = """,
     ORDER BY start_at, source_id, ending
     """
 _WINNERS = {kind: "WITH" + _SAMPLE + _won(kind) for kind in _BUCKETS}
-_SETTLED = {kind: winners + _DRAWN for kind, winners in _WINNERS.items()}
+_SETTLED = {kind: found + _DRAWN for kind, found in _WINNERS.items()}
 _WINNING = """
     SELECT b.source_id, b.start_at, b.end_at
     FROM bucketed b JOIN winner w ON w.bucket = b.bucket AND w.source_id = b.source_id
@@ -556,7 +556,7 @@ _COUNTED = (
     _DAYS
     + """
     SELECT chosen.source_id, chosen.start_at, chosen.end_at
-    FROM chosen JOIN bar ON NOT bar.total AND bar.start_at = date_trunc('day', chosen.start_at, %(zone)s)
+    FROM chosen JOIN bar ON bar.start_at = date_trunc('day', chosen.start_at, %(zone)s) AND NOT bar.total
     UNION ALL
     SELECT source_id, start_at, end_at FROM bar WHERE total
     """

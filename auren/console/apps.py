@@ -9,6 +9,6 @@ class ConsoleConfig(AppConfig):
     def ready(self) -> None:
         from auren.console import roles  # noqa: PLC0415 - models are there only now
 
-        # After each of the apps whose rights are handed out, for its permissions are made only then.
+        # It follows every app whose rights it hands out, itself among them: permissions are made only then.
         for label in roles.APPS:
             post_migrate.connect(roles.set_up, sender=apps.get_app_config(label), dispatch_uid=f"roles of {label}")

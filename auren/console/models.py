@@ -1,4 +1,4 @@
-"""What people ask the REST API with, and what they export."""
+"""What people ask the REST API with."""
 
 import hashlib
 import secrets

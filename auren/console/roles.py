@@ -3,9 +3,9 @@
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
 own), keeps devices connected (it invites, fetches, pauses and disconnects), and exports what a patient is owed.
 `admin` also decides who may see whom and which keys post, makes tokens of the REST API, and erases patients.
-`clinician` has no right in the admin at all: a clinician sees the patients assigned to them now, decides their
-conflicts, exports their samples, and nothing else. User accounts are a superuser's business, because whoever may edit
-users could make themselves one; for the same reason an admin makes no token of a superuser.
+`clinician` has no right in the admin at all: a clinician sees, and exports, the patients assigned to them now, decides
+their conflicts, and nothing else. User accounts are a superuser's business, because whoever may edit users could make
+themselves one; for the same reason an admin makes no token of a superuser.
 """
 
 from collections.abc import Iterable

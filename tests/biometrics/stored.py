@@ -83,11 +83,12 @@ def decide(
     since: datetime | None = None,
     until: datetime | None = None,
     daily: bool = False,
+    patient_id: int = PATIENT,
 ) -> Preference:
     """What a person decided: for a moment with `until`, for a metric with its name alone, else the patient's order."""
-    raise_version(PATIENT)
+    raise_version(patient_id)
     return Preference.objects.create(
-        patient_id=PATIENT,
+        patient_id=patient_id,
         scope="moment" if until else "metric" if metric else "patient",
         metric=BY_NAME[metric].number if metric else None,
         since=since,

@@ -41,7 +41,7 @@ def test_a_persons_decision_counts_and_is_said_for_both() -> None:
     watch, ring = source("watch"), source("ring")
     samples = [store(by, "heart_rate", 60, NOON) for by in (watch, ring)]
     dispute("heart_rate", NOON, NOON + timedelta(minutes=5), {watch: 60, ring: 90}, ring)
-    decide(ring, metric="heart_rate", since=NOON, until=NOON + timedelta(minutes=5))
+    decide(ring, metric="heart_rate")
     of = standing("heart_rate")
     assert [settled(sample, of) for sample in samples] == ["no", "yes"]
     assert of.conflict(watch.pk, NOON, NOON) == of.conflict(ring.pk, NOON, NOON) == "overridden"
@@ -78,10 +78,17 @@ def test_a_days_total_counts_or_its_quarters_do() -> None:
     quarter = store(watch, "steps", 30, NOON, NOON + QUARTER)
     assert [settled(sample, standing("steps")) for sample in (total, quarter)] == ["no", "yes"]
     dispute("steps", MIDNIGHT, MIDNIGHT + timedelta(days=1), {ring: 9000, watch: 30}, ring)
-    decide(ring, metric="steps", since=MIDNIGHT, until=MIDNIGHT + timedelta(days=1), daily=True)
+    decide(ring, metric="steps")
     of = standing("steps")
     assert [settled(sample, of) for sample in (total, quarter)] == ["yes", "no"]
     assert of.conflict(watch.pk, NOON, NOON + QUARTER) == "overridden"
+
+
+def test_where_a_days_total_counts_none_of_its_quarters_does() -> None:
+    ring = source("ring")
+    total = store(ring, "steps", 9000, MIDNIGHT + timedelta(hours=1), MIDNIGHT + timedelta(days=1))
+    first = store(ring, "steps", 30, MIDNIGHT, MIDNIGHT + QUARTER)
+    assert [settled(sample, standing("steps")) for sample in (total, first)] == ["yes", "no"]
 
 
 @pytest.mark.parametrize("metric", ["steps", "active_energy"])

@@ -9,6 +9,7 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 from unfold.enums import ActionVariant
 
+from auren.console.models import AccessToken
 from devices.models import ApiKey, Invitation, Link, Patient
 from tests.console.conftest import signed_in
 from tests.console.test_deliveries import delivery
@@ -75,6 +76,7 @@ def one_of(label: str, link: Link) -> Model:
         "webhooks.replay": lambda: Replay.objects.create(like={}, until_id=1, user_id=1, requested_by="sam"),
         "devices.link": lambda: link,
         "devices.invitation": lambda: Invitation.issue(link.patient, "oura", by="sam"),
+        "console.accesstoken": lambda: AccessToken.issue(User.objects.create_user("reader"), "research", by="ada")[0],
         "devices.apikey": lambda: ApiKey.issue("Phone", link.patient)[0],
     }
     model: Model = made[label]()

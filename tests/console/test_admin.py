@@ -69,6 +69,7 @@ def test_every_action_of_every_page_needs_a_right(database: str) -> None:
 def test_tokens_attempts_and_leases_have_no_page_of_their_own(database: str) -> None:
     shown = {type(page).__name__ for page in ours()}
     assert shown == {
+        "AccessTokenAdmin",
         "ApiKeyAdmin",
         "AssignmentAdmin",
         "ConflictAdmin",

@@ -10,7 +10,7 @@ from auren.biometrics.models import Sample, Source
 from auren.console.exports import reading
 from auren.console.exports.spreadsheet import harmless, number
 from devices.models import Patient
-from tests.biometrics.stored import dispute, store
+from tests.biometrics.stored import decide, dispute, store
 from tests.console.exports.asked import NOON, csv_rows, csv_text, selection
 
 
@@ -130,17 +130,18 @@ def test_the_settled_device_alone_or_every_one_with_how_it_stands(
         NOON,
         NOON + timedelta(minutes=5),
         {ring: 50, watch: 90},
-        watch,
+        ring,
         patient_id=patient.pk,
         state="open",
     )
+    decide(ring, metric="heart_rate", patient_id=patient.pk)
     every = csv_rows(selection(patient, "heart_rate"))
     assert [(row["source"], row["settled"], row["conflict"]) for row in every] == [
-        ("Oura ring", "no", "open"),
-        ("Apple Watch", "yes", "open"),
+        ("Oura ring", "yes", "open"),
+        ("Apple Watch", "no", "open"),
     ]
     settled = csv_rows(selection(patient, "heart_rate", every_source=False))
-    assert [row["source"] for row in settled] == ["Apple Watch"]
+    assert [row["source"] for row in settled] == ["Oura ring"]
 
 
 def test_of_two_samples_of_one_device_and_moment_the_newer_revision_counts(patient: Patient, ring: Source) -> None:
