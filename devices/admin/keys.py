@@ -25,6 +25,12 @@ class Replacing(forms.Form):
     )
 
 
+HELP = {
+    "owner": "Whose phone or which app will show it. It stays: batches that are sent twice are known by it.",
+    "patients": "For whom it may post. A body that names no user counts for the key's one patient.",
+}
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
     list_display = ("id", "owner", "patient_count", "created", "last_used", "revoked")
@@ -45,6 +51,9 @@ class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
         """The owner stays as it is: batches that are sent twice are known by it."""
         return tuple(name for name in self.get_fields(request, obj) if name != "patients") if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **how: Any) -> Any:
+        return super().get_form(request, obj, change=change, help_texts=HELP, **how)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 - Django's signature
         return request.user.has_perm("devices.add_apikey")

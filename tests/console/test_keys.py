@@ -42,6 +42,12 @@ def upload(secret: str, user: str = "user_1") -> int:
         return asyncio.run(post())
 
 
+def test_the_form_says_what_a_key_is_for(admin: Client) -> None:
+    body = admin.get("/admin/devices/apikey/add/").content.decode()
+    assert "Whose phone or which app will show it" in body
+    assert "For whom it may post" in body
+
+
 def test_a_new_key_posts_for_its_patients_and_for_nobody_else(admin: Client, patient: Patient) -> None:
     Patient.objects.create(external_id="user_2", display_name="Bo")
     _, secret, _ = issue(admin, patient)
