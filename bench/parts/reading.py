@@ -5,7 +5,6 @@ manual loads much at once, and the same table in the end.
 """
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ HEART_RATE = BY_NAME["heart_rate"]
 STEP_SECONDS = 5
 YEAR_ROWS = 365 * 86_400 // STEP_SECONDS
 DAYS = 20
-LOADERS = int(os.environ.get("LOADERS", "2"))
+LOADERS = 2  # filling partitions at once
 MILLION = 1_000_000
 PATIENT = 1_000_000  # the one whose day is read; the others follow
 
