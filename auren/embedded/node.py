@@ -90,7 +90,6 @@ class Node:
             self.var.write_secrets(self.secrets)
         self.var.empty_metrics()
         (self.var.folder / "static").mkdir(exist_ok=True)
-        self.supervisor.moved = self.after_move
         self.environment |= {"AUREN_VAR": str(self.var.folder), "PROMETHEUS_MULTIPROC_DIR": str(self.var.metrics)}
         self.environment |= self.settings()
 
@@ -176,12 +175,6 @@ class Node:
         began_at = time.monotonic()
         yield
         self.terminal.say(f"{doing} … {time.monotonic() - began_at:.1f} s")
-
-    def after_move(self, server: Server) -> list[str]:
-        """Only Kafka's stand-in comes back at another address: the publisher talks to it, and health looks at it."""
-        self.environment["KAFKA_BOOTSTRAP_SERVERS"] = server.url
-        self.tell_others()
-        return ["publisher", "web"]
 
     def tell_others(self) -> None:
         private = {"AUREN_VAR", "PROMETHEUS_MULTIPROC_DIR"}  # a command typed beside us keeps its metrics to itself

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -84,8 +84,7 @@ def describe_end(code: int | None) -> str:
 class Supervisor:
     """Keeps servers and children running in a var folder until it is told to stop.
 
-    `environment` is what children get on top of ours; `moved` is called when a server has another address than before
-    and says which children must be started again; `changed` is called when pids or addresses changed.
+    `environment` is what children get on top of ours; `changed` is called when pids changed.
     """
 
     def __init__(self, var: Var, terminal: Terminal) -> None:
@@ -94,10 +93,8 @@ class Supervisor:
         self.servers: list[Server] = []
         self.children: list[Child] = []
         self.environment: dict[str, str] = {}
-        self.moved: Callable[[Server], Iterable[str]] = lambda _: ()
         self.changed: Callable[[], None] = lambda: None
         self._pauses: dict[str, Pause] = {}
-        self._urls: dict[str, str] = {}
         self._pids: dict[str, list[int]] = {}
 
     @property
@@ -110,7 +107,6 @@ class Supervisor:
         self.servers.append(server)
         self._pause(server).started(time.monotonic())
         server.start()
-        self._urls[server.name] = server.url
 
     def add_child(self, child: Child) -> None:
         self.children.append(child)
@@ -165,19 +161,6 @@ class Supervisor:
             server.process = None
             seconds = self._pause(server).ended(time.monotonic())
             self.terminal.say(f"{error} Trying again in {seconds:g} s.")
-            return
-        if server.url != self._urls.get(server.name):
-            self._urls[server.name] = server.url
-            self._restart_after_move(server)
-
-    def _restart_after_move(self, server: Server) -> None:
-        names = set(self.moved(server))
-        for child in (child for child in self.children if child.name in names):
-            child.stop()
-            self._bury(child)
-            self._start_child(child)
-            self._look_at_pids()
-            self.terminal.say(f"{server.name} is at {server.url} now: started {child.name} again.")
 
     def _start_child(self, child: Child) -> None:
         self._pause(child).started(time.monotonic())

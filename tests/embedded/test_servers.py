@@ -10,6 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import redis
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 from auren.embedded import initdb
@@ -18,7 +19,7 @@ from auren.embedded.kafka import TOPICS, MockKafka
 from auren.embedded.postgres import Postgres
 from auren.embedded.server import Program, StartError
 from auren.embedded.valkey import Valkey
-from tests.embedded.conftest import Running, Watched
+from tests.embedded.conftest import PATIENCE_SECONDS, Running, Watched
 
 ALL_THREE = """
 import subprocess
@@ -42,6 +43,14 @@ def ask(postgres: Postgres, query: str) -> object:
         cursor = connection.execute(query)
         row = cursor.fetchone() if cursor.description else None
         return row and row[0]
+
+
+def reported(producer: Producer) -> KafkaError | None:
+    """What is said of a message sent now."""
+    heard: list[KafkaError | None] = []
+    producer.produce(TOPICS[0], b"{}", on_delivery=lambda error, _: heard.append(error))
+    assert producer.flush(PATIENCE_SECONDS) == 0
+    return heard[0]
 
 
 def test_postgresql_is_the_real_18_with_fsync_on_this_host_alone_in_utf8(var: Path) -> None:
@@ -154,6 +163,16 @@ def test_the_mock_cluster_has_the_topics_with_four_partitions(var: Path) -> None
     with MockKafka(var) as kafka:
         topics = AdminClient({"bootstrap.servers": kafka.url, "log_level": 0}).list_topics(timeout=10).topics
         assert {name: len(topics[name].partitions) for name in TOPICS} == dict.fromkeys(TOPICS, 4)
+
+
+def test_a_producer_goes_on_when_the_mock_cluster_was_killed_and_has_come_back(var: Path) -> None:
+    with MockKafka(var) as kafka:
+        producer = Producer({"bootstrap.servers": kafka.url, "enable.idempotence": True, "log_level": 0})
+        assert reported(producer) is None
+        assert kafka.process
+        kafka.process.kill()
+        kafka.start()
+        assert reported(producer) is None
 
 
 def test_the_sigkill_of_their_owner_ends_every_server(var: Path) -> None:
