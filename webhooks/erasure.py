@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import httpx
 import psycopg
 import stamina
 from django.apps import apps
@@ -25,6 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from auren.audit.models import Verb
+from auren.audit.trail import Actor, record
 from devices import oauth
 from devices.disconnecting import Ending, end_grant
 from devices.models import ApiKey, Assignment, Erasure, Invitation, Link, Patient, Token
@@ -113,10 +114,11 @@ def find(external_id: str) -> Patient:
     )
 
 
-def erase(patient: Patient, *, by: str, reason: str) -> Erasure:
+def erase(patient: Patient, *, by: str, reason: str, who: Any = None) -> Erasure:
     """Remove all that is known of `patient` for good; returns the record of it. Raises `NothingToErase`.
 
-    Vendors are asked to end their grants first. One that is away stops nothing: the tokens go all the same.
+    Vendors are asked to end their grants first. One that is away stops nothing: the tokens go all the same. `who` is a
+    request, for the audit log; without one it was a command of `by`.
     """
     find(patient.external_id)
     started_at = timezone.now()
@@ -125,6 +127,7 @@ def erase(patient: Patient, *, by: str, reason: str) -> Erasure:
     for attempt in stamina.retry_context(on=is_collision, attempts=TRIES):
         with attempt, transaction.atomic():
             erasure, traces = _erase(patient, known, started_at - JUST_NOW, {**grants}, by=by, reason=reason)
+            record(who or Actor.at_a_shell(by), Verb.ERASE, erasure, patients=[traces.patient_id])
     forget_documents(traces.link_ids)
     sweep_sources()
     return erasure
@@ -232,7 +235,7 @@ def _revoke(token: Token) -> bool:
     """Whether the grant is gone. Whatever keeps it from going is no reason to keep the patient."""
     try:
         ending = oauth.run(end_grant(token.link, token))
-    except (psycopg.Error, httpx.InvalidURL, ImproperlyConfigured) as error:
+    except (psycopg.Error, ImproperlyConfigured) as error:
         logger.warning("the grant of link %d was not revoked: %s", token.pk, type(error).__name__)
         return False
     return ending in {Ending.DONE, Ending.BEFORE}

@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "console.accesstoken": "token",
         "console.export": "download",
         "devices.erasure": "person_remove",
+        "audit.entry": "history",
     },
 }
 ELSE = "More"

@@ -1,8 +1,9 @@
 """Who may do what: three groups with the least rights their work needs. This file is the truth, not the database.
 
 `support` keeps deliveries moving and therefore sees what they carried (`view_payload`: health data, so a right of its
-own), keeps devices connected (it invites, fetches, pauses and disconnects), and exports what a patient is owed.
-`admin` also decides who may see whom and which keys post, makes tokens of the REST API, and erases patients.
+own), keeps devices connected (it invites, fetches, pauses and disconnects), exports what a patient is owed, and lets in
+whoever typed too many wrong passwords. `admin` also decides who may see whom and which keys post, makes tokens of the
+REST API, resets second factors, erases patients, and is the only role that reads the audit log.
 `clinician` has no right in the admin at all: a clinician sees, and exports, the patients assigned to them now, decides
 their conflicts, and nothing else. User accounts are a superuser's business, because whoever may edit users could make
 themselves one; for the same reason an admin makes no token of a superuser.
@@ -40,6 +41,8 @@ SUPPORT = (
     "biometrics.view_sample",
     "console.view_export",
     "console.export_samples",
+    "console.unlock_account",
+    "auth.view_user",
 )
 ADMIN = (
     *SUPPORT,
@@ -53,7 +56,8 @@ ADMIN = (
     "console.view_accesstoken",
     "console.add_accesstoken",
     "console.change_accesstoken",
-    "auth.view_user",
+    "console.reset_second_factor",
+    "audit.view_entry",
     "auth.view_group",
 )
 CLINICIAN = ("biometrics.override_conflict",)

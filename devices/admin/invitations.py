@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, badge, confirmation, exactly, few_enough, log, when
+from auren.audit.models import Verb
 from devices.connect import address_of
 from devices.models import Invitation, Patient
 
@@ -83,7 +84,7 @@ class InvitationAdmin(ShownOnce, Untouched, BigTableAdmin[Invitation]):
         with transaction.atomic():
             valid = list(chosen.filter(in_state("open")).select_for_update())
             Invitation.objects.filter(pk__in=[one.pk for one in valid]).update(revoked_at=timezone.now())
-            log(request, valid, "withdrawn")
+            log(request, valid, Verb.WITHDRAW, "withdrawn")
         level = messages.SUCCESS if valid else messages.WARNING
         self.message_user(request, f"{len(valid)} withdrawn; the others were not open any more.", level)
         return None
@@ -125,7 +126,7 @@ def invite(page: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Iterable
     with transaction.atomic():
         made = [Invitation.issue(patient, vendor, by=by) for patient, vendor in wanted]
         for one in made:
-            log(request, [one.patient], f"invited to connect {one.get_vendor_display()}")
+            log(request, [one.patient], Verb.INVITE, f"invited to connect {one.get_vendor_display()}")
     return addresses(page, request, made)
 
 

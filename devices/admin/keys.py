@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, acts, confirmation, few_enough, log, when
+from auren.audit.models import Verb
 from devices.models import ApiKey
 
 PATIENTS_SHOWN = 50
@@ -122,8 +123,8 @@ class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
         with transaction.atomic():
             old = list(chosen.select_for_update())
             new = [ApiKey.issue(key.owner, *key.patients.all())[0] for key in old]
-            log(request, old, "replaced, and revoked" if revoke else "replaced")
-            log(request, new, "issued in place of an earlier key")
+            log(request, old, Verb.REPLACE, "replaced, and revoked" if revoke else "replaced")
+            log(request, new, Verb.ISSUE, "issued in place of an earlier key")
             if revoke:
                 ApiKey.objects.filter(pk__in=[key.pk for key in old]).update(revoked_at=timezone.now())
         return new
@@ -136,7 +137,7 @@ class ApiKeyAdmin(ShownOnce, Untouched, BigTableAdmin[ApiKey]):
         with transaction.atomic():
             valid = list(chosen.filter(revoked_at=None).select_for_update())
             ApiKey.objects.filter(pk__in=[key.pk for key in valid]).update(revoked_at=timezone.now())
-            log(request, valid, "revoked")
+            log(request, valid, Verb.REVOKE, "revoked")
         level = messages.SUCCESS if valid else messages.WARNING
         self.message_user(request, f"{len(valid)} revoked; the others had been before.", level)
         return None

@@ -9,6 +9,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from auren.admin import BigTableAdmin, Untouched, badge, exactly, when
+from auren.audit.models import Verb
+from auren.audit.trail import record
 from devices.models import Subscription
 from devices.subscriptions import check_now, state_of, verdict
 
@@ -44,6 +46,7 @@ class SubscriptionAdmin(Untouched, BigTableAdmin[Subscription]):
     def check_now(self, request: HttpRequest, queryset: QuerySet[Subscription]) -> None:
         """All of them, whatever was ticked: one look at Oura's list says it of each."""
         del queryset
+        record(request, Verb.CHECK)
         check = check_now()
         done = f"Oura was asked: {check}." if str(check) else "Oura was asked: nothing had to be changed."
         if check.fault or check.problems:

@@ -9,16 +9,19 @@ from django.db.models import Model
 from django.test import Client, RequestFactory
 from unfold.enums import ActionVariant
 
+from auren.biometrics.models import Conflict, Source
 from auren.console.models import AccessToken
 from devices.models import ApiKey, Invitation, Link, Patient
-from tests.console.conftest import signed_in
+from tests.biometrics.stored import decide, dispute
+from tests.console.conftest import NOW, signed_in
 from tests.console.test_deliveries import delivery
 from webhooks.models import Replay
 
 # Those with `!` take something away.
 LISTED = {
+    "biometrics.conflict": {"override", "undo!"},
     "auth.group": {"delete_selected!"},
-    "auth.user": {"delete_selected!"},
+    "auth.user": {"delete_selected!", "unlock", "reset_second_factor!"},
     "console.accesstoken": {"revoke!"},
     "devices.apikey": {"rotate", "revoke!"},
     "devices.assignment": {"delete_selected!"},
@@ -31,7 +34,7 @@ LISTED = {
 }
 OURS = [(page, name.removesuffix("!")) for page, names in LISTED.items() for name in names if "delete" not in name]
 GRAVE = [
-    (page, name[:-1]) for page, names in LISTED.items() for name in names if name.endswith("!") and "del" not in name
+    (page, name[:-1]) for page, names in LISTED.items() for name in names if name.endswith("!") and "delete" not in name
 ]
 
 
@@ -72,15 +75,26 @@ def test_every_action_names_its_right(label: str, name: str) -> None:
 
 def one_of(label: str, link: Link) -> Model:
     made: dict[str, Any] = {
+        "biometrics.conflict": lambda: decided(link),
         "webhooks.delivery": lambda: delivery(state="dead"),
         "webhooks.replay": lambda: Replay.objects.create(like={}, until_id=1, user_id=1, requested_by="sam"),
         "devices.link": lambda: link,
         "devices.invitation": lambda: Invitation.issue(link.patient, "oura", by="sam"),
         "console.accesstoken": lambda: AccessToken.issue(User.objects.create_user("reader"), "research", by="ada")[0],
+        "auth.user": lambda: User.objects.create_user("forgetful"),
         "devices.apikey": lambda: ApiKey.issue("Phone", link.patient)[0],
     }
     model: Model = made[label]()
     return model
+
+
+def decided(link: Link) -> Conflict:
+    """A conflict that rests on a person's decision."""
+    ring = Source.objects.create(link_id=link.pk, name="Oura ring", kind="ring")
+    one = dispute("heart_rate", NOW, NOW, {ring: 48}, ring, patient_id=link.patient_id)
+    one.preference = decide(ring, patient_id=link.patient_id)
+    one.save()
+    return one
 
 
 def row(one: Model) -> dict[str, Any]:

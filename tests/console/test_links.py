@@ -187,6 +187,18 @@ def test_the_page_shows_token_and_syncs_but_no_secret(support: Client, live: Lin
         assert secret not in shown
 
 
+def test_a_polled_kind_says_when_it_is_asked_for_next(support: Client, live: Link) -> None:
+    body = page(support, live)
+    assert "<td>sleep</td><td>not yet</td><td>not polled</td><td>when a webhook announces it</td>" in body
+    polled_at = live.connected_at + timedelta(hours=1)
+    Sync.objects.create(link=live, kind="heartrate", polled_at=polled_at)
+    seconds = next(seconds for kind, seconds, _ in VENDORS["oura"].polled if kind == "heartrate")
+    due_at = polled_at + timedelta(seconds=seconds)
+    assert f"every {seconds // 60} minutes, next at {due_at:%Y-%m-%d %H:%M:%S} UTC" in page(support, live)
+    Link.objects.update(status="expired")
+    assert "not while the link is expired" in page(support, live)
+
+
 def test_a_phones_page_has_nothing_about_consent(support: Client, patient: Patient) -> None:
     phone = Link.objects.create(patient=patient, vendor="healthkit", vendor_user_id="user_1")
     shown = page(support, phone)
@@ -212,7 +224,8 @@ def test_the_page_takes_a_fixed_number_of_queries(
 ) -> None:
     for _ in range(30):
         delivery(live)
-    with django_assert_max_num_queries(27):
+    page(support, live)  # begins the session
+    with django_assert_max_num_queries(28):
         assert page(support, live).count("sleep.updated") == 20
 
 

@@ -64,7 +64,7 @@ class ErasureAdmin(Untouched, BigTableAdmin[Erasure]):
         if not form.is_valid():
             return TemplateResponse(request, "console/admin/erase.html", self._page(request, patient, form))
         try:
-            record = erase(patient, by=request.user.get_username(), reason=form.cleaned_data["reason"])
+            record = erase(patient, by=request.user.get_username(), reason=form.cleaned_data["reason"], who=request)
         except NothingToErase as error:
             return self._nobody(request, str(error))
         self.message_user(request, f"The patient {record.external_id} was erased.", messages.SUCCESS)

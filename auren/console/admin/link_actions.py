@@ -1,10 +1,8 @@
 """What support does to a link: what each action says and does, and where it makes no sense."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django import forms
-from django.db import transaction
 from django.utils import timezone
 
 from devices.disconnecting import Ending, disconnect
@@ -58,11 +56,6 @@ def why_not(action: str, link: Link) -> str:
         "resume": "" if link.paused_at else "it is not paused",
         "disconnect": "it was disconnected before" if link.status == "revoked" else "",
     }.get(action, "")
-
-
-def act_within(act: Callable[[Link], str], link: Link) -> str:
-    with transaction.atomic():
-        return act(link)
 
 
 def filed(number: int, days: int) -> str:

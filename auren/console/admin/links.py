@@ -1,12 +1,15 @@
 """A link's page answers "why is there no data?", and offers what mends it."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -25,9 +28,10 @@ from auren.admin import (
     confirmation,
     exactly,
     few_enough,
-    log,
     when,
 )
+from auren.audit.models import Verb
+from auren.audit.trail import record
 from auren.biometrics.models import Source
 from auren.console.admin.link_actions import (
     BACKFILLING,
@@ -36,7 +40,6 @@ from auren.console.admin.link_actions import (
     MOST_DISCONNECTED,
     TO_DO,
     Days,
-    act_within,
     end,
     filed,
     pause,
@@ -45,8 +48,9 @@ from auren.console.admin.link_actions import (
 )
 from auren.console.diagnosis import Diagnosis
 from devices.admin.invitations import invite
-from devices.models import Link
+from devices.models import Link, Sync
 from devices.oauth import VENDORS
+from devices.vendors.registry import VENDORS as REGISTERED
 from webhooks.backfill import file_backfill, file_windows, progress_of
 
 
@@ -199,10 +203,20 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
             if reason:
                 self.message_user(request, f"{link}: left as it was, {reason}.", messages.WARNING)
                 continue
-            done = act_within(act, link) if atomic else act(link)
-            log(request, [link], done[:LONGEST_LOG])
+            done = self._logged(request, action, link, act, atomic=atomic)
             self.message_user(request, f"{link}: {done}.", messages.WARNING if TO_DO in done else messages.SUCCESS)
         return back_to(links)
+
+    def _logged(
+        self, request: HttpRequest, action: str, link: Link, act: Callable[[Link], str], *, atomic: bool
+    ) -> str:
+        """Do it and log it. What asks a vendor is no single transaction: it is logged first, and nothing gets lost."""
+        verb = VERBS[action]
+        with transaction.atomic() if atomic else nullcontext():
+            record(request, verb, link)
+            done = act(link)
+            LogEntry.objects.log_actions(request.user.pk, [link], CHANGE, done[:LONGEST_LOG])  # type: ignore[arg-type]
+        return done
 
     @admin.display(description="patient")
     def patient_shown(self, link: Link) -> str:
@@ -276,10 +290,8 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
 
     @admin.display(description="by kind of data")
     def syncs(self, link: Link) -> str:
-        rows = [
-            (sync.kind, when(sync.synced_at, "not yet"), when(sync.polled_at, "not yet")) for sync in of(link).syncs
-        ]
-        return table(("Kind", "Last answered for", "Last polled"), rows)
+        rows = [(sync.kind, when(sync.synced_at, "not yet"), *polling(link, sync)) for sync in of(link).syncs]
+        return table(("Kind", "Last answered for", "Last polled", "Asked again"), rows)
 
     @admin.display(description="history")
     def history(self, link: Link) -> str:
@@ -307,6 +319,13 @@ class LinkAdmin(Untouched, BigTableAdmin[Link]):
     paused = LinkInline.paused
 
 
+VERBS = {
+    "sync_now": Verb.SYNC,
+    "backfill": Verb.BACKFILL,
+    "pause": Verb.PAUSE,
+    "resume": Verb.RESUME,
+    "disconnect": Verb.DISCONNECT,
+}
 ABOUT = (
     *("vendor", "vendor_user_id", "patient_shown", "status_shown", "paused", "connected"),
     *("devices", "last_data", "last_webhook", "last_synced", "waiting"),
@@ -319,6 +338,18 @@ CAME = ("deliveries",)
 def of(link: Link) -> Diagnosis:
     diagnosis: Diagnosis = link.diagnosis  # type: ignore[attr-defined]
     return diagnosis
+
+
+def polling(link: Link, sync: Sync) -> tuple[str, str]:
+    """When a kind of document was last polled, and when it will be; most are announced and need none."""
+    seconds = {kind: seconds for kind, seconds, _ in REGISTERED[link.vendor].polled}.get(sync.kind)
+    if seconds is None:
+        return "not polled", "when a webhook announces it"
+    last = when(sync.polled_at, "not yet")
+    if link.paused_at or link.status not in {"active", "stale"}:
+        return last, f"not while the link is {'paused' if link.paused_at else link.status}"
+    due_at = (sync.polled_at or link.connected_at) + timedelta(seconds=seconds)
+    return last, f"every {seconds // 60} minutes, next at {exactly(due_at)}"
 
 
 def scope_table(link: Link) -> str:

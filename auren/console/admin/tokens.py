@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from auren.admin import BigTableAdmin, ShownOnce, Untouched, action, acts, badge, confirmation, few_enough, log, when
+from auren.audit.models import Verb
 from auren.console.models import AccessToken
 
 LONGEST_DAYS = 366
@@ -115,7 +116,7 @@ class AccessTokenAdmin(ShownOnce, Untouched, BigTableAdmin[AccessToken]):
         with transaction.atomic():
             good = list(chosen.filter(revoked_at=None).select_for_update(of=("self",)))
             AccessToken.objects.filter(pk__in=[token.pk for token in good]).update(revoked_at=timezone.now())
-            log(request, good, "revoked")
+            log(request, good, Verb.REVOKE, "revoked")
         level = messages.SUCCESS if good else messages.WARNING
         self.message_user(request, f"{len(good)} revoked; the others had been before.", level)
         return None

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
@@ -12,6 +11,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.admin import log
+from auren.audit.models import Verb
+from auren.audit.trail import note
 from auren.console.api.access import holds, user_of
 from auren.console.api.asking import Body, Instant, Listed, Number, Query, Text
 from auren.console.api.lists import ListView, page_of
@@ -121,8 +123,10 @@ class Deliveries(ListView):
     order = ("-id",)
 
     def found(self, request: Request, asked: Mapping[str, Any]) -> QuerySet[DeliveryRow]:  # noqa: ARG002
-        found = DeliveryRow.objects.defer(*BULKY).filter(
-            **{name: asked[name] for name in ("state", "vendor", "origin", "link_id") if name in asked}
+        found = (
+            DeliveryRow.objects.defer(*BULKY)
+            .select_related("link")
+            .filter(**{name: asked[name] for name in ("state", "vendor", "origin", "link_id") if name in asked})
         )
         if "patient_id" in asked:
             links = Link.objects.filter(patient_id=asked["patient_id"]).values_list("pk", flat=True)
@@ -149,7 +153,9 @@ class OneDelivery(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        return Response(DeliveryWithAttempts(_one(pk)).data)
+        delivery = _one(pk)
+        note(request, delivery)
+        return Response(DeliveryWithAttempts(delivery).data)
 
 
 class DeliveryPayload(ApiView):
@@ -163,7 +169,11 @@ class DeliveryPayload(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        return Response(Payload(get_object_or_404(DeliveryRow.objects.only("body", "document", "refused"), pk=pk)).data)
+        kept = DeliveryRow.objects.select_related("link")
+        kept = kept.only("body", "document", "refused", "patient_id", "link__patient_id")
+        delivery = get_object_or_404(kept, pk=pk)
+        note(request, delivery, detail="what it carried")
+        return Response(Payload(delivery).data)
 
 
 class Retry(ApiView):
@@ -183,7 +193,7 @@ class Retry(ApiView):
         Query.of(request)
         Body.of(request)
         act = lambda chosen: actions.retry(chosen, by=user_of(request))  # noqa: E731 - said in place
-        return Response(_acted(request, pk, act, "tried again", why_not_retried), status=202)
+        return Response(_acted(request, pk, act, Verb.RETRY, "tried again", why_not_retried), status=202)
 
 
 class Reason(Body):
@@ -205,13 +215,14 @@ class Ignore(ApiView):
         Query.of(request)
         reason = Reason.of(request)["reason"]
         act = lambda chosen: actions.ignore(chosen, by=user_of(request), reason=reason)  # noqa: E731 - said in place
-        return Response(_acted(request, pk, act, f"ignored: {reason}", why_not_ignored))
+        return Response(_acted(request, pk, act, Verb.IGNORE, f"ignored: {reason}", why_not_ignored))
 
 
 def _acted(
     request: Request,
     pk: int,
     act: Callable[[QuerySet[DeliveryRow]], int],
+    verb: Verb,
     done: str,
     why_not: Callable[[DeliveryRow], str],
 ) -> Mapping[str, Any]:
@@ -220,5 +231,5 @@ def _acted(
         delivery = _one(pk)
         if not act(DeliveryRow.objects.filter(pk=pk)):
             raise Problem("not-possible", f"Left as it was: {why_not(delivery)}.")
-        LogEntry.objects.log_actions(user_of(request).pk, [delivery], CHANGE, f"{done}, through the API")
+        log(request, [delivery], verb, f"{done}, through the API")
     return DeliveryWithAttempts(_one(pk)).data

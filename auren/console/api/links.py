@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.trail import note
 from auren.console.api.access import seen, user_of
 from auren.console.api.asking import Listed, Number, Query
 from auren.console.api.lists import ListView, page_of
@@ -76,4 +77,6 @@ class OneLink(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        return Response(Link(get_object_or_404(links_seen(request), pk=pk)).data)
+        link = get_object_or_404(links_seen(request), pk=pk)
+        note(request, link)
+        return Response(Link(link).data)

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.trail import note
 from auren.biometrics.models import Source as SourceRow
 from auren.console.api.access import seen, user_of
 from auren.console.api.asking import Listed, Number, Query
@@ -78,4 +79,6 @@ class OneSource(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        return Response(Source(get_object_or_404(sources_seen(request), pk=pk)).data)
+        source = get_object_or_404(sources_seen(request), pk=pk)
+        note(request, source)
+        return Response(Source(source).data)

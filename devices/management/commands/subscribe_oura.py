@@ -5,6 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from auren.audit.models import Verb
+from auren.audit.trail import Actor, record
 from devices.models import Subscription
 from devices.subscriptions import check_now, of_oura, state_of, verdict
 
@@ -15,6 +17,7 @@ class Command(BaseCommand):
     help = "Create, renew, mend and remove Oura's webhook subscriptions, and print what stands. Safe to repeat."
 
     def handle(self, *_: Any, **__: Any) -> None:
+        record(Actor.at_a_shell(), Verb.CHECK)
         check = check_now()
         self.stdout.write(ROW.format("data type", "event", "state", "until (UTC)", "error"))
         for row in of_oura():

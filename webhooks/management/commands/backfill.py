@@ -9,6 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from tqdm import tqdm
 
+from auren.audit.models import Verb
+from auren.audit.trail import Actor, record
 from devices.models import Link
 from webhooks.backfill import Progress, file_backfill, progress_of
 
@@ -31,6 +33,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         links = self.chosen(options["users"], options["vendor"])
         if not options["status"]:
+            record(Actor.at_a_shell(), Verb.BACKFILL, patients=links.values_list("patient_id", flat=True))
             filed = sum(file_backfill(link, days=options["days"]) for link in links)
             self.stdout.write(f"{filed} lists filed for {len(links)} links; those filed before are not asked again.")
         if options["no_wait"]:

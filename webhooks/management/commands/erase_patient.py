@@ -1,11 +1,11 @@
 """`manage.py erase_patient <external id> --reason …`: remove all that is known of a patient, for good."""
 
-import getpass
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from auren.audit.trail import shell_user
 from webhooks.erasure import NothingToErase, erase, find
 
 
@@ -23,17 +23,9 @@ class Command(BaseCommand):
             patient = find(external_id)
             if not yes and input("Type the external id once more to erase for good: ").strip() != external_id:
                 raise CommandError("That is not the external id. Nothing was erased.")
-            record = erase(patient, by=by or f"{shell_user()} at a shell", reason=reason)
+            record = erase(patient, by=by or shell_user(), reason=reason)
         except NothingToErase as error:
             raise CommandError(str(error)) from None
         for table, count in sorted(record.removed.items()):
             self.stdout.write(f"{count:>12,} {table}")
         self.stdout.write(f"{external_id} is erased: record {record.pk}, delivery {record.delivery_id} tells Kafka.")
-
-
-def shell_user() -> str:
-    """In a container the user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "somebody"

@@ -4,7 +4,10 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
+from auren.audit.models import Verb
+from auren.audit.trail import Actor, record
 from auren.console.models import AccessToken
 
 
@@ -23,5 +26,7 @@ class Command(BaseCommand):
         days: int | None = options["days"]
         if days is not None and not 1 <= days <= 3660:
             raise CommandError("--days must be from 1 to 3660.")
-        text = AccessToken.issue(user, options["name"][:100], by="manage.py issue_token", days=days)[1]
+        with transaction.atomic():
+            token, text = AccessToken.issue(user, options["name"][:100], by="manage.py issue_token", days=days)
+            record(Actor.at_a_shell(), Verb.ISSUE, token, detail=f"acts as {user.get_username()}")
         self.stdout.write(text)
