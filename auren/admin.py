@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -21,6 +22,8 @@ from unfold.decorators import action as unfold_action
 from unfold.enums import ActionVariant
 
 from auren.ages import ago
+from auren.audit.models import Verb
+from auren.audit.trail import record
 
 ModelT = TypeVar("ModelT", bound=Model)
 ActT = TypeVar("ActT", bound=Callable[..., Any])
@@ -60,6 +63,40 @@ class CappedPaginator(Pages):
         return rows.order_by()[: MOST_COUNTED + 1].count()
 
 
+class Audited:
+    """What forms add, change and delete is in the audit log, in the same transaction."""
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        record(request, Verb.ADD, obj)
+        return super().log_addition(request, obj, message)  # type: ignore[misc]
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> Any:
+        if message:
+            record(request, Verb.CHANGE, obj, detail=fields_in(message))
+        return super().log_change(request, obj, message)  # type: ignore[misc]
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        record(request, Verb.DELETE, obj)
+        super().delete_model(request, obj)  # type: ignore[misc]
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            record_each(request, Verb.DELETE, list(queryset))
+            super().delete_queryset(request, queryset)  # type: ignore[misc]
+
+
+def fields_in(message: Any) -> str:
+    """The names of the fields that Django's log says were changed, without what they were changed to."""
+    parts = message if isinstance(message, list) else []
+    names = [name for part in parts for change in part.values() for name in change.get("fields", ())]
+    return ", ".join(dict.fromkeys(names))
+
+
+def record_each(request: HttpRequest, verb: Verb, things: Sequence[Model]) -> None:
+    if things:
+        record(request, verb, *things)
+
+
 class ShownOnce:
     """Adding ends on a page that shows a secret once: no button promises to lead elsewhere."""
 
@@ -84,7 +121,7 @@ class Untouched:
         return False
 
 
-class BigTableAdmin(TypedAdmin[ModelT]):
+class BigTableAdmin(Audited, TypedAdmin[ModelT]):
     """For tables that grow without end: capped counts, no facets, newest first by key.
 
     `what_would_be_here` is what an empty list says, as a sentence.
@@ -95,7 +132,7 @@ class BigTableAdmin(TypedAdmin[ModelT]):
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    ordering = ("-id",)
+    ordering: ClassVar[tuple[Any, ...]] = ("-id",)
     list_per_page = 50
     list_fullwidth = True
     what_would_be_here = ""
@@ -166,7 +203,8 @@ def back_to(chosen: Sequence[Model]) -> HttpResponseRedirect | None:
     return HttpResponseRedirect(reverse(f"admin:{about.app_label}_{about.model_name}_change", args=[chosen[0].pk]))
 
 
-def log(request: HttpRequest, changed: Sequence[Model], message: str) -> None:
-    """One entry of Django's admin log for each of `changed`."""
+def log(request: HttpRequest, changed: Sequence[Model], verb: Verb, message: str) -> None:
+    """One entry for each of `changed` in the audit log, and one with the message in Django's own."""
     if changed:
+        record(request, verb, *changed)
         LogEntry.objects.log_actions(request.user.pk, changed, CHANGE, message)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ class AurenConfig(AppConfig):
 
 
 def plan_only(connection: Any, **_: Any) -> None:
-    """No just-in-time compilation: `auren.biometrics.store.PREPARE` says what it costs."""
+    """No just-in-time compilation: `auren.biometrics.store.SESSION` says what it costs."""
     with connection.cursor() as cursor:
         cursor.execute("SET jit = off")
 

@@ -82,6 +82,12 @@ API_TOKEN_DAYS = env.whole("API_TOKEN_DAYS", 90, low=1)
 API_RATE_LIMIT = env.rate("API_RATE_LIMIT", "600/60")
 API_COSTLY_RATE_LIMIT = env.rate("API_COSTLY_RATE_LIMIT", "120/60")
 
+# Signing in. Rates are wrong passwords/seconds; 0 is no limit.
+SESSION_IDLE_MINUTES = env.whole("SESSION_IDLE_MINUTES", 30, low=1)
+SESSION_HOURS = env.number("SESSION_HOURS", 12, low=0.1)
+SIGN_IN_RATE = env.rate("SIGN_IN_RATE", "5/900")
+SIGN_IN_ADDRESS_RATE = env.rate("SIGN_IN_ADDRESS_RATE", "50/900")
+
 # Exports.
 EXPORT_HOURS = env.number("EXPORT_HOURS", 24, low=0.01)
 EXPORT_LEASE = env.number("EXPORT_LEASE", 30, low=1)
@@ -109,6 +115,8 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "django_otp",
+    "auren.audit",
     "auren.biometrics",
     "devices",
     "webhooks",
@@ -123,9 +131,12 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "auren.console.sessions.EndedSessions",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
+    "auren.console.looks.RecordLooks",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 ROOT_URLCONF = "auren.urls"
@@ -195,9 +206,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "patients"
 LOGOUT_REDIRECT_URL = "login"
-SESSION_COOKIE_AGE = 12 * 3600
+SESSION_COOKIE_AGE = int(3600 * SESSION_HOURS)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not SANDBOX
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -226,7 +236,8 @@ UNFOLD = {
     "SITE_HEADER": "AUREN support",
     "SITE_ICON": lambda _: static("console/icon.svg"),
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("console/icon.svg")}],
-    "STYLES": [lambda _: static("auren/admin.css"), lambda _: static("auren/list.css")],
+    "STYLES": [lambda _, name=name: static(f"auren/{name}.css") for name in ("admin", "list", "reach")],
+    "SCRIPTS": [lambda _: static("auren/admin.js")],
     "SHOW_VIEW_ON_SITE": False,
     "DASHBOARD_CALLBACK": "auren.console.overview.add_overview",
     "SIDEBAR": {"show_search": False, "navigation": "auren.console.navigation.groups"},

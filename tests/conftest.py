@@ -28,6 +28,7 @@ from auren.embedded.kafka import MockKafka
 from auren.embedded.postgres import Postgres
 from auren.embedded.server import free_port
 from auren.embedded.valkey import Valkey
+from tests.browser.chromium import CHROMIUM, WITHOUT
 
 DATABASE = f"auren_test_{os.getpid()}"
 PASSWORD = "only-for-tests"
@@ -74,6 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not {"database", "redis", "kafka"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("services")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not CHROMIUM:
+        terminalreporter.write_line(WITHOUT)
 
 
 def pytest_unconfigure() -> None:

@@ -1,19 +1,25 @@
-from django.contrib.auth.views import LogoutView
 from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from auren.console import live, views
+from auren.console import accounts, decisions, live, signing_in, views
 from auren.console.exports import views as exports
 
 urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("console/icon.svg"))),
     path("", views.patients, name="patients"),
-    path("sign-in/", views.SignIn.as_view(), name="login"),
-    path("sign-out/", LogoutView.as_view(), name="logout"),
+    path("sign-in/", signing_in.SignIn.as_view(), name="login"),
+    path("sign-in/code/", signing_in.code, name="code"),
+    path("sign-in/set-up/", signing_in.set_up, name="set_up"),
+    path("sign-out/", signing_in.SignOut.as_view(), name="logout"),
+    path("account/", accounts.account, name="account"),
+    path("account/password/", accounts.password, name="password"),
+    path("account/second-factor/", accounts.replace, name="second_factor"),
+    path("account/recovery-codes/", accounts.recovery_codes, name="recovery_codes"),
     path("patients/<int:pk>/", views.patient, name="patient"),
     path("patients/<int:pk>/calendar/", views.calendar, name="calendar"),
     path("patients/<int:pk>/nights/<str:day>/", views.night, name="night"),
+    path("patients/<int:pk>/conflicts/<int:number>/", decisions.conflict, name="conflict"),
     path("patients/<int:pk>/timeline.json", views.timeline_json, name="timeline"),
     path("patients/<int:pk>/live", live.live, name="live"),
     path("patients/<int:pk>/export/", exports.ask_for_one, name="ask_for_export"),

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView
 from django.db.models import Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -17,9 +16,10 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
+from auren.audit.trail import note
 from auren.biometrics import baseline, timeline, windows
 from auren.biometrics.models import Conflict
-from auren.console import days, lanes
+from auren.console import days, gaps, lanes
 from devices.models import Link, Patient
 
 DAYS = 14
@@ -33,11 +33,6 @@ QUIET_DAYS = 2  # without data for longer, somebody should look
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 private = cache_control(private=True, no_store=True)
-
-
-class SignIn(LoginView):
-    template_name = "console/sign_in.html"
-    redirect_authenticated_user = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +64,10 @@ def patients(request: HttpRequest) -> HttpResponse:
     wanted = request.GET.get("q", "").strip()
     sort = request.GET.get("sort", "name")
     sort = sort if sort in SORTS else "name"
+    rows = _sorted(_rows(_matching(mine, wanted)), sort)
+    note(request, *(row.patient for row in rows))
     context = {
-        "rows": _sorted(_rows(_matching(mine, wanted)), sort),
+        "rows": rows,
         "q": wanted,
         "sort": sort,
         "sorts": SORTS,
@@ -244,7 +241,8 @@ def timeline_json(request: HttpRequest, pk: int) -> HttpResponse:
         return problem(400, "The request cannot be understood", str(error))
     known = request.headers.get("If-None-Match", "")
     metrics = [metric for lane in shown for metric in lane.metrics]
-    found = windows.rendered(window.aligned(), metrics, lanes.as_bytes, known=known)
+    beside = gaps.stand(person.pk)
+    found = windows.rendered(window.aligned(), metrics, lanes.as_bytes, known=known, beside=beside)
     headers = {"ETag": found.etag}
     if found.body is None:
         return HttpResponseNotModified(headers=headers)
