@@ -33,6 +33,8 @@ from auren.admin import (
     log,
     when,
 )
+from auren.audit.models import Verb
+from auren.audit.trail import note
 from devices.models import Link, Patient
 from webhooks import actions
 from webhooks.filters import (
@@ -141,6 +143,8 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         delivery = self.get_object(request, object_id)
+        if self.has_view_payload_permission(request):
+            note(request, detail="with what it carried")
         shown = {
             "acts": [act for act in acts(self, request) if delivery and makes_sense(act["name"], delivery)],
             "tries": list(Attempt.objects.filter(delivery=delivery).order_by("-number")[:MOST_TRIES]),
@@ -172,7 +176,8 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         content = {"body": delivery.body, "document": delivery.document}.get(part)
         if content is None:
             raise Http404("That is not kept.")
-        log(request, [delivery], f"downloaded the {part}")
+        note(request, delivery, detail=f"the {part}")
+        log(request, [delivery], Verb.DOWNLOAD, f"downloaded the {part}")
         raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else bytes(content)
         disposition = f'attachment; filename="delivery-{number}-{part}.json"'
         headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
@@ -182,6 +187,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         if not request.user.has_perm("biometrics.view_sample"):
             raise PermissionDenied
         delivery = get_object_or_404(Delivery.objects.select_related("link__patient"), pk=number)
+        note(request, delivery, detail="samples")
         context = {
             **self.admin_site.each_context(request),
             "title": "Samples",
@@ -210,7 +216,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         if chosen is None:
             return None
         act = lambda: actions.retry(chosen, by=request.user)  # noqa: E731 - said in place
-        return self._act(request, chosen, act, "tried again", why_not_retried)
+        return self._act(request, chosen, act, Verb.RETRY, "tried again", why_not_retried)
 
     @action("Try all like this again", permissions=["retry"])
     def retry_all_like(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> HttpResponse | None:
@@ -225,8 +231,9 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
             how_many = f"Of this vendor and in this state there are {number}. "
             words = {**REPLAYING, "consequence": how_many + REPLAYING["consequence"]}
             return confirmation(self, request, queryset, form, **words)
-        replay = ask(form.like, user_id=request.user.pk or 0, username=request.user.get_username())
-        log(request, [replay], f"asked for: {in_words(replay.like)}")
+        with transaction.atomic():
+            replay = ask(form.like, user_id=request.user.pk or 0, username=request.user.get_username())
+            log(request, [replay], Verb.RETRY_ALL, f"asked for: {in_words(replay.like)}")
         text = "They are sent through again in the background, a thousand at a time. This page says how far that is."
         self.message_user(request, text, messages.SUCCESS)
         return redirect("admin:webhooks_replay_change", replay.pk)
@@ -241,11 +248,13 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         if not form.is_valid():
             return confirmation(self, request, queryset, form, **LINKING)
         try:
-            link, count = link_to(chosen[0], form.cleaned_data["external_id"])
+            with transaction.atomic():
+                link, count = link_to(chosen[0], form.cleaned_data["external_id"])
+                said = f"{link.vendor_user_id} linked to {link.patient.external_id}"
+                log(request, [link, chosen[0]], Verb.LINK, said)
         except Known as error:
             self.message_user(request, str(error), messages.ERROR)
             return None
-        log(request, [link, chosen[0]], f"{link.vendor_user_id} linked to {link.patient.external_id}")
         text = f"Linked to {link.patient}: {count} waiting deliveries go on."
         if link.status == "expired":
             text = f"Linked to {link.patient}. They wait until the patient has connected: send an invitation."
@@ -262,7 +271,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
             return confirmation(self, request, chosen, form, **IGNORING)
         reason = form.cleaned_data["reason"]
         act = lambda: actions.ignore(chosen, by=request.user, reason=reason)  # noqa: E731 - said in place
-        return self._act(request, chosen, act, f"ignored: {reason}", why_not_ignored)
+        return self._act(request, chosen, act, Verb.IGNORE, f"ignored: {reason}", why_not_ignored)
 
     def _chosen(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery] | None:
         """What was ticked, free of the list's own filters, which the action itself is about to make untrue."""
@@ -278,6 +287,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
         request: HttpRequest,
         chosen: QuerySet[Delivery],
         act: Callable[[], int],
+        verb: Verb,
         done: str,
         why_not: Callable[[Delivery], str],
     ) -> HttpResponse | None:
@@ -287,7 +297,7 @@ class DeliveryAdmin(Untouched, BigTableAdmin[Delivery]):
             count = act()
             after = list(chosen.annotate(bodiless=Q(body=None)))
             changed = [delivery for delivery in after if standing(delivery) != before.get(delivery.pk)]
-            log(request, changed, done)
+            log(request, changed, verb, done)
         self.message_user(
             request, f"{count} of {len(before)}: {done}.", messages.SUCCESS if count else messages.WARNING
         )
@@ -449,9 +459,9 @@ def preformatted(content: bytes | None) -> str:
         return "not kept"
     text = indented(content)
     if len(text) <= SHOWN_CHARACTERS:
-        return format_html('<pre class="payload">{}</pre>', text)
+        return format_html('<pre class="payload" tabindex="0">{}</pre>', text)
     note = f"The first {SHOWN_CHARACTERS:,} of {len(text):,} characters are shown."
-    return format_html('<p>{}</p><pre class="payload">{}</pre>', note, text[:SHOWN_CHARACTERS])
+    return format_html('<p>{}</p><pre class="payload" tabindex="0">{}</pre>', note, text[:SHOWN_CHARACTERS])
 
 
 def indented(content: bytes) -> str:
@@ -518,7 +528,7 @@ class ReplayAdmin(Untouched, BigTableAdmin[Replay]):
             open_ = list(chosen.filter(ended_at=None).select_for_update())
             by = request.user.get_username()
             Replay.objects.filter(pk__in=[one.pk for one in open_]).update(ended_at=timezone.now(), stopped_by=by)
-            log(request, open_, "stopped")
+            log(request, open_, Verb.STOP, "stopped")
         self.message_user(request, f"{len(open_)} stopped; the others had ended.", messages.SUCCESS)
         return back_to(list(chosen))
 

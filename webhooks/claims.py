@@ -102,10 +102,11 @@ async def claim(
     """
     asked_at = monotonic()
     names = {"token": uuid.uuid4(), "lease": lease}
-    cursor = await connection.execute(CLAIM, names | {"limit": limit, "background": False})
+    # Binary, for a body written as hexadecimal digits is twice its size, and has to be made and read.
+    cursor = await connection.execute(CLAIM, names | {"limit": limit, "background": False}, binary=True)
     rows = await cursor.fetchall()
     if room := min(limit - len(rows), background):
-        cursor = await connection.execute(CLAIM, names | {"limit": room, "background": True})
+        cursor = await connection.execute(CLAIM, names | {"limit": room, "background": True}, binary=True)
         rows += await cursor.fetchall()
     if not rows:
         return []

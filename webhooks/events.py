@@ -55,22 +55,35 @@ def decode(outbox: bytes) -> Outbox:
     return msgspec.json.decode(outbox, type=Outbox)
 
 
-def sample_fields(sample: Sample) -> dict[str, Any]:
-    return {
-        "metric": sample.metric,
-        "start_at": sample.start_at,
-        "end_at": sample.end_at,
-        "value": sample.value,
-        "unit": BY_NAME[sample.metric].unit,
-        "utc_offset_minutes": sample.utc_offset_minutes,
-        "record": sample.record,
-        "source": sample.source,
-    }
+class PublishedSample(msgspec.Struct, gc=False):
+    """A sample in a message: docs/events/ describes each field."""
+
+    metric: str
+    start_at: datetime
+    end_at: datetime
+    value: float
+    unit: str
+    utc_offset_minutes: int | None
+    record: str
+    source: str
+
+
+def published(sample: Sample) -> PublishedSample:
+    return PublishedSample(
+        sample.metric,
+        sample.start_at,
+        sample.end_at,
+        sample.value,
+        BY_NAME[sample.metric].unit,
+        sample.utc_offset_minutes,
+        sample.record,
+        sample.source,
+    )
 
 
 def samples_messages(about: Mapping[str, Any], samples: Iterable[Sample], withdrawn: Sequence[str]) -> list[Message]:
     """`about` (patient, vendor, delivery, …) with its samples, as many messages as 900 kB each allow."""
-    pieces = [msgspec.json.encode(sample_fields(sample)) for sample in samples]
+    pieces = [msgspec.json.encode(published(sample)) for sample in samples]
     gone = [msgspec.json.encode(record) for record in withdrawn]
     tagged = [("samples", piece) for piece in pieces] + [("withdrawn", piece) for piece in gone]
     return [Message(SAMPLES, _body(about, part)) for part in _parts(tagged)] if tagged else []

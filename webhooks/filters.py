@@ -1,5 +1,6 @@
 """How support narrows the list of deliveries, and how many there are in each state."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from devices.models import Link
 from webhooks.models import Delivery
 
 STUCK_AFTER = timedelta(minutes=15)
+Ages = Mapping[str, tuple[str, timedelta]]
 AGES = {
     "hour": ("in the last hour", timedelta(hours=1)),
     "day": ("in the last 24 hours", timedelta(days=1)),
@@ -65,17 +67,24 @@ class StuckFilter(Choice):
 
 
 class AgeFilter(Choice):
+    """By how long ago `field` is: up to one of `ages`, or beyond one of those `older`; each has words for it."""
+
     title = "received"
     parameter_name = "age"
+    field = "received_at"
+    ages: Ages = AGES
+    older: Ages = OLDER
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
-        return [(name, words) for name, (words, _) in {**AGES, **OLDER}.items()]
+        return [(name, words) for name, (words, _) in {**self.ages, **self.older}.items()]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:  # noqa: ARG002
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
         name = self.value() or ""
-        if name in AGES:
-            return queryset.filter(received_at__gte=timezone.now() - AGES[name][1])
-        return queryset.filter(received_at__lt=timezone.now() - OLDER[name][1]) if name in OLDER else queryset
+        if name in self.ages:
+            return queryset.filter(**{f"{self.field}__gte": timezone.now() - self.ages[name][1]})
+        if name in self.older:
+            return queryset.filter(**{f"{self.field}__lt": timezone.now() - self.older[name][1]})
+        return queryset
 
 
 class EventFilter(TextFilter):  # type: ignore[misc]  # unfold has no types

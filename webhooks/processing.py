@@ -5,7 +5,7 @@ No database transaction is open in here, and no exception leaves `process`: what
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, Protocol
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["done", "ignored", "unlinked", "postponed", "missing", "failed", "dead"]
 
-LARGE_BODY = 256 * 1024  # bytes from which on parsing would hold up the loop: done in a thread
+LARGE_BODY = 256 * 1024  # bytes from which on reading a document would hold up the loop: done in a thread
 RECENT_PAGES = 20
 FORGOTTEN = "the body has been deleted after its retention time"
 FINAL = timedelta(microseconds=999_999)
@@ -82,6 +82,7 @@ class Processor:
         self.asking = asking
         self.clock = clock
         self.recent = timedelta(days=recent_days)
+        self._turn = asyncio.Lock()
 
     async def process(self, delivery: Claimed) -> Outcome:
         """Raises nothing but cancellation."""
@@ -121,11 +122,10 @@ class Processor:
         if delivery.body is None:
             outcome.kind, outcome.reason = "dead", FORGOTTEN
             return
-        document = vendor.document_of(delivery.body, delivery.headers)
-        if len(delivery.body) > LARGE_BODY:
-            outcome.normalised = await asyncio.to_thread(vendor.normalise, "batch", document, self._zone(delivery))
-        else:
-            outcome.normalised = vendor.normalise("batch", document, self._zone(delivery))
+        body, headers, zone = delivery.body, delivery.headers, self._zone(delivery)
+        outcome.normalised = await self._in_turn(
+            lambda: vendor.normalise("batch", vendor.document_of(body, headers), zone), size=len(body)
+        )
 
     async def _process_announcement(self, delivery: Claimed, outcome: Outcome) -> None:
         vendor = VENDORS[delivery.vendor]
@@ -187,8 +187,22 @@ class Processor:
             document["fetched_at"] = to_text(asked.sent_at)
         outcome.sent_at, outcome.asked_kind = asked.sent_at, ask.kind
         outcome.document = msgspec.json.encode(document).decode()
-        outcome.normalised = VENDORS[delivery.vendor].normalise(ask.kind, document, self._zone(delivery))
+        vendor, zone = VENDORS[delivery.vendor], self._zone(delivery)
+        outcome.normalised = await self._in_turn(
+            lambda: vendor.normalise(ask.kind, document, zone), size=len(outcome.document)
+        )
         return asked.answer
+
+    async def _in_turn(self, work: Callable[[], Normalised], *, size: int) -> Normalised:
+        """One document after another, and the loop has its turn in between: so what is done with is being written
+        while the next is read, and a hundred bodies at once do not hold up the leases. A large one holds up nobody.
+        """
+        if size > LARGE_BODY:
+            return await asyncio.to_thread(work)
+        async with self._turn:
+            normalised = work()
+            await asyncio.sleep(0)
+            return normalised
 
     @staticmethod
     def _zone(delivery: Claimed) -> str:

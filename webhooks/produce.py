@@ -1,16 +1,16 @@
 """From a delivery to the samples it stored, which nothing finds by the delivery's number alone.
 
-The samples' key begins with patient, metric and time, so a time has to bound the search: what was asked for where a
-list was, else the days before the delivery came.
+The samples' key begins with patient, metric and time, so a time has to bound the search: the days before the delivery
+came, and all the days that stand in what it carried. A phone may send what is years old.
 """
 
-import json
+import re
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.utils.dateparse import parse_datetime
 
 from auren.biometrics.metrics import METRICS
 from webhooks.models import Delivery
@@ -18,6 +18,7 @@ from webhooks.models import Delivery
 BEFORE = timedelta(days=14)
 AFTER = timedelta(days=2)
 SECOND = timedelta(seconds=1)
+A_DAY = re.compile(rb"\b20\d\d-\d\d-\d\d")
 
 FIND = """
 SELECT m.metric, found.first_at, found.last_at, found.number
@@ -58,12 +59,17 @@ def produced(delivery: Delivery) -> dict[str, Any]:
 
 
 def bounds(delivery: Delivery) -> tuple[datetime, datetime]:
+    """From before the first day that its body or document names to after the last one."""
     start, end = delivery.received_at - BEFORE, delivery.received_at + AFTER
-    if delivery.origin == "webhook" or delivery.body is None:
+    named = list(_days(delivery))
+    if not named:
         return start, end
-    with suppress(ValueError, TypeError, AttributeError):
-        asked = json.loads(bytes(delivery.body))
-        first, last = parse_datetime(asked["start_at"]), parse_datetime(asked["end_at"])
-        if first and last:
-            return min(first, start) - AFTER, max(last, end) + AFTER
-    return start, end
+    return min(start, min(named) - AFTER), max(end, max(named) + AFTER)
+
+
+def _days(delivery: Delivery) -> Iterator[datetime]:
+    body = b"" if delivery.body is None else bytes(delivery.body)
+    document = (delivery.document or "").encode("utf-8", "replace")
+    for day in {*A_DAY.findall(body), *A_DAY.findall(document)}:
+        with suppress(ValueError):
+            yield datetime.fromisoformat(day.decode()).replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ import uvloop
 from django.conf import settings
 from prometheus_client import multiprocess
 
+from auren.collecting import collect_seldom
 from auren.exposition import metrics_answer
 from webhooks.http import Receive, Scope, Send, answer, reply
 
@@ -21,6 +22,7 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 
 def run(main: Main) -> None:
     """Run `main` until it ends by itself or SIGTERM or SIGINT sets its stop event."""
+    collect_seldom()
     try:
         uvloop.run(_run(main))
     finally:

@@ -3,7 +3,7 @@
 Every change of state says whose lease it acts under, so a worker that woke up late undoes nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -153,7 +153,7 @@ class Written(msgspec.Struct):
 
 
 class Storer:
-    """Writes batches of outcomes over one connection, prepared by `auren.biometrics.store.prepare`."""
+    """Writes batches of outcomes over one connection, opened with `auren.biometrics.store.SESSION`."""
 
     def __init__(self, clock: DatabaseClock) -> None:
         self.clock = clock
@@ -237,33 +237,35 @@ class Storer:
 
     def _samples(self, items: Iterable[Written]) -> list[Incoming]:
         return [
-            self._incoming(item.outcome, sample, place, item.normalised.standing)
+            sample
             for item in items
-            if item.next.state in {"stored", "retrying"}
-            for place, sample in enumerate(item.normalised.samples)
+            if item.next.state in {"stored", "retrying"} and item.normalised.samples
+            for sample in self._incoming(item)
         ]
 
-    def _incoming(self, outcome: Outcome, sample: Sample, place: int, standing: bool) -> Incoming:
-        delivery = outcome.delivery
+    def _incoming(self, item: Written) -> Iterator[Incoming]:
+        delivery, sources = item.outcome.delivery, self._sources
         link = delivery.link
         assert link is not None, "only linked deliveries have samples"
         final = VENDORS[delivery.vendor].record_is_final
-        return Incoming(
-            delivery.id,
-            link.patient_id,
-            link.id,
-            self._sources[link.id, sample.source],
-            BY_NAME[sample.metric].number,
-            sample.start_at,
-            sample.end_at,
-            sample.value,
-            sample.utc_offset_minutes,
-            sample.record,
-            revision_of(outcome, sample),
-            None if final else delivery.event_time or delivery.received_at,
-            place,
-            standing,
-        )
+        announced_at = None if final else delivery.event_time or delivery.received_at
+        for place, sample in enumerate(item.normalised.samples):
+            yield Incoming(
+                delivery.id,
+                link.patient_id,
+                link.id,
+                sources[link.id, sample.source],
+                BY_NAME[sample.metric].number,
+                sample.start_at,
+                sample.end_at,
+                sample.value,
+                sample.utc_offset_minutes,
+                sample.record,
+                revision_of(item.outcome, sample),
+                announced_at,
+                place,
+                item.normalised.standing,
+            )
 
     @staticmethod
     def _withdrawals(items: Iterable[Written]) -> list[Withdrawal]:
@@ -418,7 +420,7 @@ def conclude(item: Written) -> Next:
     if item.outcome.delivery.sample_count and item.normalised.pending:
         return item.next
     if item.lost:
-        return Next("ignored", reason="nothing new: a later revision is stored, or the record was withdrawn")
+        return Next("ignored", reason="nothing new: this or a later revision is stored, or the record was withdrawn")
     if item.unchanged:
         return Next("ignored", reason="unchanged: all of it is stored already")
     if item.normalised.refused:

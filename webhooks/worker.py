@@ -9,30 +9,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
-from typing import Any, TypeGuard
+from typing import Any
 
 import psycopg
 
-from auren.biometrics.store import prepare
 from auren.postgres import Line, connect
-from devices.vendors.normalised import Normalised
 from webhooks import metrics
 from webhooks.bell import Bell
 from webhooks.claims import Claimed, claim, link_phones, release, renew
 from webhooks.clock import DatabaseClock
 from webhooks.inbox import CHANNEL
 from webhooks.processing import Outcome, Processor
-from webhooks.storing import Storer
+from webhooks.writing import RETRY_STORE, Writer
 
 logger = logging.getLogger(__name__)
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 BACKGROUND_SHARE = 4  # of its slots a worker gives one to what can wait, so that a history never holds them all
-BATCH_DELIVERIES = 100
-BATCH_SAMPLES = 20_000
+WRITERS = 2  # one computes while the other waits for PostgreSQL
 FINISH_WITHIN = 6.0  # seconds for what is under way when the worker is told to stop; 10 in all
-RETRY_STORE = 0.3  # seconds
 LOOK_UP = 0.5  # seconds until a worker with its hands full looks whether it is to stop
 
 
@@ -53,29 +49,25 @@ class Worker:
         self.processor = processor
         self.clock = clock
         self.slots = asyncio.Semaphore(slots)
-        self.room = 3 * slots
+        self.room = 6 * slots  # so that each writer has a batch before it and one behind
         self.background_room = max(1, slots // BACKGROUND_SHARE)
         self.lease = lease
         self.poll = poll
         self.sandbox = sandbox
-        self.bell = bell
-        self.storer = Storer(clock)
         self.held: dict[int, Claimed] = {}
-        self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self._claims = Line("worker claims")
-        self._writes = Line("worker store")
+        self._writers = [Writer(f"worker store {n}", clock, bell, let_go=self._let_go) for n in range(WRITERS)]
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._prepared: Connection | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish or release what is held within ten seconds."""
         await self._claims.open()
-        await self._writes.open()
-        background = [
-            asyncio.create_task(self._forever(each)) for each in (self._listen, self._renew, self._write_outcomes)
-        ]
+        for writer in self._writers:
+            await writer.line.open()
+        works = [self._listen, self._renew, *(writer.write_outcomes for writer in self._writers)]
+        background = [asyncio.create_task(self._forever(each)) for each in works]
         try:
             await self._claim_until(stop)
             await self._finish()
@@ -84,7 +76,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await self._claims.close()
-            await self._writes.close()
+            for writer in self._writers:
+                await writer.line.close()
 
     async def run_until_idle(self) -> None:
         """Process what is due now and return when nothing is left: for commands and tests."""
@@ -159,7 +152,12 @@ class Worker:
         async with self.slots:
             metrics.SLOT_SECONDS.observe(perf_counter() - waiting_since)
             outcome = await self.processor.process(delivery)
-        self.outcomes.put_nowait(outcome)
+        self._writer_of(outcome).put(outcome)
+
+    def _writer_of(self, outcome: Outcome) -> Writer:
+        """A patient's outcomes go through one writer, so that no two of a worker's wait for one timeline."""
+        delivery = outcome.delivery
+        return self._writers[(delivery.link.patient_id if delivery.link else delivery.id) % WRITERS]
 
     async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` again whatever ends it, short of cancellation: without it the worker would stand still."""
@@ -188,62 +186,6 @@ class Worker:
                 async with self._claims.use() as connection:
                     await renew(connection, self.held.values(), self.lease)
 
-    async def _write_outcomes(self) -> None:
-        while True:
-            batch = [await self.outcomes.get()]
-            samples = _size(batch[0])
-            while not self.outcomes.empty() and len(batch) < BATCH_DELIVERIES and samples < BATCH_SAMPLES:
-                batch.append(self.outcomes.get_nowait())
-                samples += _size(batch[-1])
-            try:
-                await self._write(batch)
-            finally:
-                self._let_go(batch)
-
-    async def _write(self, batch: Sequence[Outcome]) -> None:
-        """Write a batch, however long PostgreSQL is away; around a row that it refuses, halve."""
-        while True:
-            try:
-                await self._write_once(batch)
-            except (psycopg.Error, KeyError, ValueError) as error:
-                if not passes(error):
-                    await self._halve(batch, error)
-                    return
-                logger.warning(
-                    "%d outcomes not written yet: %s %s", len(batch), type(error).__name__, error.diag.message_primary
-                )
-                await asyncio.sleep(RETRY_STORE)
-            else:
-                return
-
-    async def _write_once(self, batch: Sequence[Outcome]) -> None:
-        started = perf_counter()
-        async with self._writes.use() as connection:
-            if self._prepared is not connection:
-                await prepare(connection)
-                self._prepared = connection
-            written = await self.storer.write(connection, batch)
-        metrics.STORE_SECONDS.observe(perf_counter() - started)
-        done = [outcome for outcome in batch if outcome.delivery.id in written]
-        self._count(done)
-        await self.bell.ring({outcome.delivery.link.patient_id for outcome in done if outcome.delivery.link})
-
-    async def _halve(self, batch: Sequence[Outcome], error: Exception) -> None:
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            await self._write(batch[:middle])
-            await self._write(batch[middle:])
-            return
-        outcome = batch[0]
-        if outcome.error_class == "unstorable":
-            logger.error("delivery %d cannot be written down at all", outcome.delivery.id, exc_info=error)
-            return
-        logger.warning("delivery %d cannot be stored", outcome.delivery.id, exc_info=error)
-        outcome.kind, outcome.stage, outcome.error_class = "failed", "store", "unstorable"
-        outcome.reason = f"the database refuses what it yields ({type(error).__name__})"
-        outcome.normalised, outcome.document = Normalised(), None
-        await self._write([outcome])
-
     def _let_go(self, batch: Sequence[Outcome]) -> None:
         """Make room. Nobody rings for what could wait, so whoever left some of it behind looks again."""
         if not self._background():
@@ -252,18 +194,6 @@ class Worker:
             self.held.pop(outcome.delivery.id, None)
         metrics.PROCESSING.set(len(self.held))
         self._freed.set()
-
-    def _count(self, written: Sequence[Outcome]) -> None:
-        now = self.clock.now()
-        for outcome in written:
-            vendor = outcome.delivery.vendor
-            metrics.PROCESSED.labels(vendor, outcome.kind).inc()
-            if outcome.normalised is not None:
-                metrics.SAMPLES.labels(vendor).inc(len(outcome.normalised.samples))
-                metrics.SAMPLES_REFUSED.labels(vendor).inc(len(outcome.normalised.refused))
-            if outcome.kind == "done":
-                seconds = (now - outcome.delivery.received_at).total_seconds()
-                metrics.STORED_SECONDS.labels(vendor).observe(max(seconds, 0.0))
 
     async def _finish(self) -> None:
         """Let what is under way end; give back what does not in time."""
@@ -290,18 +220,3 @@ class Worker:
 
 
 DUE = "SELECT count(*) FROM webhooks_delivery WHERE state IN ('received', 'retrying') AND next_attempt_at <= now()"
-
-
-# Classes of SQLSTATE that say nothing about the rows: the connection, the transaction, room, an operator, the system.
-PASSING = ("08", "25", "40", "53", "55", "57", "58")
-
-
-def passes(error: Exception) -> TypeGuard[psycopg.Error]:
-    """Whether the same rows may be taken another time: PostgreSQL was away (no SQLSTATE) or in trouble of its own."""
-    if not isinstance(error, psycopg.Error):
-        return False
-    return (error.sqlstate or PASSING[0]).startswith(PASSING)
-
-
-def _size(outcome: Outcome) -> int:
-    return len(outcome.normalised.samples) if outcome.normalised else 0

@@ -14,8 +14,6 @@ from statistics import fmean, stdev
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import connections
-
 from auren.biometrics import reads
 from auren.biometrics.metrics import BY_NAME, Metric
 
@@ -80,9 +78,7 @@ def daily(
         "since": until - timedelta(days=DAYS + 1),
         "until": until,
     }
-    with connections[reads.database()].cursor() as cursor:
-        cursor.execute(_DAILY, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    rows = reads.consistent(list(zones), lambda: reads.fetch(_DAILY, parameters))
     numbered = {metric.number: metric for metric in metrics}
     return {(patient, metric): Daily(numbered[metric], tuple(d), tuple(v)) for patient, metric, d, v in rows}
 

@@ -3,21 +3,25 @@
 Settling looks at the buckets a batch has touched and nowhere else, and it looks at what is stored and what people have
 decided, not at what arrived: so the result is the same whatever the order or repetition of arrivals, and a decision
 holds when its conflict goes and comes back. One statement finds and writes the conflicts of metrics compared over
-fixed buckets, one those compared over overlapping nights, and one those of counts: each quarter of an hour, and a
-vendor's total of a day with what the quarters of other sources add up to.
+fixed buckets, one those over local days, one those over overlapping nights, and one those of counts: each quarter of an
+hour, and a vendor's total of a day with what the quarters of other sources add up to.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import psycopg
 
 from auren.biometrics import rules
-from auren.biometrics.metrics import BY_NAME, BY_NUMBER, METRICS, NIGHT, Metric
+from auren.biometrics.metrics import BY_NAME, BY_NUMBER, DAY, METRICS, NIGHT, Metric
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+Touched = tuple[int, int, datetime, datetime]  # patient, metric, and from when to when something came, changed or went
+NEAR = timedelta(minutes=15)  # what lies closer together is settled as one stretch
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -41,15 +45,24 @@ COMPARED = [m for m in METRICS if m.number not in NIGHT_FAMILY | ALONE]
 
 # PostgreSQL takes every one of these tables of thousands for a few rows, and a young table of samples has no statistics
 # at all. So no two of them are joined, where it might compare each with each, and samples are looked up bucket by
-# bucket (LATERAL), which leaves nothing but the index. Seconds 0 is the patient's local day.
+# bucket (LATERAL), which leaves nothing but the index.
 GIVEN = f"""
 rule AS (
-    SELECT * FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[])
-        AS r (metric, seconds, sums)
+    SELECT metric, sums, make_interval(secs => seconds) AS width
+    FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[]) AS r (metric, seconds, sums)
 ), zone AS (
     SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
+), touched AS (
+    SELECT * FROM unnest(
+        %(touched_patients)s::bigint[], %(touched_metrics)s::smallint[],
+        %(touched_starts)s::timestamptz[], %(touched_ends)s::timestamptz[]
+    ) AS t (patient_id, metric, start_at, end_at)
 ), {rules.PREFERENCE}
 """
+# No look-up reaches farther from what was touched. Said once as a parameter, so that of 65 partitions only those around
+# it are opened, and not all of them for each look-up to choose from.
+REACH = timedelta(days=5)
+ABOUT = "{0} > %(earliest)s::timestamptz AND {0} < %(latest)s::timestamptz"
 # Tolerances and orders are looked up by the metric's number.
 KIND_PLACE = rules.kind_place("string_to_array((%(orders)s::text[])[{0}.metric], ',')", "src")
 # From `value` (patient_id, metric, start_at, end_at, daily, source_id, value, revised_at), what each source says in
@@ -120,74 +133,98 @@ SELECT * FROM written
 UNION ALL
 SELECT *, NULL, 'agreed', 'gone' FROM cleared
 """
-# What was touched, as stretches of whole buckets or of the patient's days, each read in one go: a look-up a bucket
-# costs more than what lies between two of them, and that is settled along to the same result. A value that began up to
-# two days before its day may be of it, or reach into it.
-SWEPT = f"""
+
+
+def _stretches(name: str, bucket: str, gap: str, columns: str = "") -> str:
+    """`bucket`, what was touched rounded to whole buckets, as stretches that are read in one go: a look-up a bucket
+    costs more than what lies within `gap` between two of them, and that is settled along to the same result.
+    """
+    within = "OVER (PARTITION BY patient_id, metric ORDER BY start_at)"
+    return f"""
 bucket AS (
-    SELECT DISTINCT t.patient_id, t.metric, r.seconds, r.sums, '' AS zone, began_at AS start_at,
-           began_at + make_interval(secs => r.seconds) AS end_at
-    FROM touched t
-    JOIN rule r USING (metric)
-    CROSS JOIN LATERAL date_bin(make_interval(secs => nullif(r.seconds, 0)), t.start_at, 'epoch') AS began_at
-    WHERE r.seconds > 0
-    UNION ALL
-    SELECT DISTINCT t.patient_id, t.metric, 0, r.sums, z.name, midnight AT TIME ZONE z.name,
-           (midnight + interval '1 day') AT TIME ZONE z.name
-    FROM touched t
-    JOIN rule r USING (metric)
-    JOIN zone z USING (patient_id)
-    CROSS JOIN LATERAL generate_series(
-        date_trunc('day', t.start_at AT TIME ZONE z.name),
-        greatest(t.start_at, t.end_at - interval '1 microsecond') AT TIME ZONE z.name, '1 day') AS midnight
-    WHERE r.seconds = 0
-), swept AS (
-    SELECT patient_id, metric, seconds, sums, zone, min(start_at) AS start_at, max(end_at) AS end_at,
-           min(start_at) - CASE WHEN seconds > 0 THEN interval '0' ELSE interval '2 days' END AS since
+    {bucket}
+), {name} AS (
+    SELECT patient_id, metric, sums, width, zone, min(start_at) AS start_at, max(end_at) AS end_at{columns}
     FROM (
-        SELECT *, count(*) FILTER (WHERE apart) OVER (PARTITION BY patient_id, metric ORDER BY start_at) AS stretch
-        FROM (
-            SELECT *, start_at > lag(end_at) OVER (PARTITION BY patient_id, metric ORDER BY start_at)
-                      + CASE WHEN seconds > 0 THEN interval '1 hour' ELSE interval '2 days' END AS apart
-            FROM bucket
-        ) AS following
+        SELECT *, count(*) FILTER (WHERE apart) {within} AS stretch
+        FROM (SELECT *, start_at > lag(end_at) {within} + interval '{gap}' AS apart FROM bucket) AS following
     ) AS numbered
-    GROUP BY patient_id, metric, seconds, sums, zone, stretch
-), said AS (
-    SELECT b.patient_id, b.metric, b.seconds, b.sums, b.zone, b.start_at AS since, b.end_at AS until,
+    GROUP BY patient_id, metric, sums, width, zone, stretch
+)"""
+
+
+def _said(since: str) -> str:
+    """What the samples say that reach into each stretch `swept b` and began at `since` or later."""
+    return f"""
+said AS (
+    SELECT b.patient_id, b.metric, b.sums, b.width, b.zone, b.start_at AS since, b.end_at AS until,
            s.source_id, s.start_at, s.end_at, s.value, s.revised_at
     FROM swept b
     CROSS JOIN LATERAL (
         SELECT DISTINCT ON ({rules.TWICE}) * FROM biometrics_sample
-        WHERE patient_id = b.patient_id AND metric = b.metric AND start_at >= b.since AND start_at < b.end_at
+        WHERE patient_id = b.patient_id AND metric = b.metric AND start_at >= {since} AND start_at < b.end_at
+          AND {ABOUT.format("start_at")} AND (start_at >= b.start_at OR end_at >= b.start_at)
         ORDER BY {rules.NEWEST}
     ) AS s
-    WHERE s.start_at >= b.start_at OR s.end_at >= b.start_at
-)
+)"""
+
+
+# The patient's local days. A value that began up to two days before its day may be of it, or reach into it.
+DAYS = f"""
+    SELECT t.patient_id, t.metric, r.sums, r.width, z.name AS zone,
+           date_trunc('day', t.start_at AT TIME ZONE z.name) AT TIME ZONE z.name AS start_at,
+           (date_trunc('day', last_at AT TIME ZONE z.name) + interval '1 day') AT TIME ZONE z.name AS end_at,
+           date_bin({rules.QUARTER}, t.start_at, 'epoch') AS first_quarter,
+           date_bin({rules.QUARTER}, last_at, 'epoch') + {rules.QUARTER} AS after_quarters
+    FROM touched t
+    JOIN rule r USING (metric)
+    JOIN zone z USING (patient_id)
+    CROSS JOIN LATERAL greatest(t.start_at, t.end_at - interval '1 microsecond') AS last_at
+"""
+LOOK_BACK = "b.start_at - interval '2 days'"
+WIDTHS = """
+    SELECT t.patient_id, t.metric, r.sums, r.width, '' AS zone, date_bin(r.width, t.start_at, 'epoch') AS start_at,
+           date_bin(r.width, t.end_at, 'epoch') + r.width AS end_at
+    FROM touched t
+    JOIN rule r USING (metric)
 """
 FIXED = f"""
-WITH {GIVEN}, {SWEPT}, value AS (
-    SELECT patient_id, metric, bucket.start_at, bucket.end_at, false AS daily, source_id,
+WITH {GIVEN}, {_stretches("swept", WIDTHS, "1 hour")}, {_said("b.start_at")}, value AS (
+    SELECT patient_id, metric, began_at AS start_at, began_at + width AS end_at, false AS daily, source_id,
            CASE WHEN sums THEN sum(value) ELSE avg(value) END AS value, max(revised_at) AS revised_at
-    FROM said s
-    CROSS JOIN LATERAL (
-        SELECT date_bin(make_interval(secs => s.seconds), s.start_at, 'epoch') AS start_at,
-               date_bin(make_interval(secs => s.seconds), s.start_at, 'epoch')
-               + make_interval(secs => s.seconds) AS end_at
-        WHERE s.seconds > 0
-        UNION ALL
-        SELECT day, date_trunc('day', day + interval '30 hours', s.zone)
-        FROM (SELECT {rules.day_of("s", "s.zone")} AS day WHERE s.seconds = 0) AS local
-    ) AS bucket
-    WHERE bucket.start_at >= s.since AND bucket.start_at < s.until
-    GROUP BY patient_id, metric, bucket.start_at, bucket.end_at, source_id, sums
+    FROM (SELECT *, date_bin(width, start_at, 'epoch') AS began_at FROM said) AS said
+    GROUP BY patient_id, metric, began_at, width, source_id, sums
 ), {PICK}
 """
+DAILY = f"""
+WITH {GIVEN}, {_stretches("swept", DAYS, "2 days")}, {_said(LOOK_BACK)}, value AS (
+    SELECT patient_id, metric, day AS start_at, date_trunc('day', day + interval '30 hours', zone) AS end_at,
+           false AS daily, source_id, CASE WHEN sums THEN sum(value) ELSE avg(value) END AS value,
+           max(revised_at) AS revised_at
+    FROM said s, LATERAL (SELECT {rules.day_of("s", "s.zone")} AS day OFFSET 0) AS local
+    WHERE day >= since AND day < until
+    GROUP BY patient_id, metric, day, zone, source_id, sums
+), {PICK}
+"""
+QUARTERS = ", min(first_quarter) AS first_quarter, max(after_quarters) AS after_quarters"
 # A quarter's count comes from whichever source comes first in it, so that a phone fills the hours the
 # watch was off; the day's sum goes by the name of the first of those sources. What is longer than an hour says nothing
-# about one quarter, and a total nothing about any.
+# about one quarter, and a total nothing about any. Where the days have no total, only the quarters touched matter.
 COUNTS = f"""
-WITH {GIVEN}, {SWEPT}, counted AS (
+WITH {GIVEN}, {_stretches("dates", DAYS, "2 days", QUARTERS)}, swept AS (
+    SELECT patient_id, metric, sums, width, zone,
+           CASE WHEN totals THEN start_at ELSE first_quarter END AS start_at,
+           CASE WHEN totals THEN end_at ELSE after_quarters END AS end_at,
+           CASE WHEN totals THEN {LOOK_BACK} ELSE least(reaches_in, first_quarter) END AS since
+    FROM dates b
+    CROSS JOIN LATERAL (
+        SELECT coalesce(bool_or({rules.is_total("s")}), false) AS totals,
+               min(s.start_at) FILTER (WHERE s.end_at > b.first_quarter) AS reaches_in
+        FROM biometrics_sample s
+        WHERE s.patient_id = b.patient_id AND s.metric = b.metric
+          AND s.start_at >= {LOOK_BACK} AND s.start_at < b.end_at AND {ABOUT.format("s.start_at")}
+    ) AS seen
+), {_said("b.since")}, counted AS (
     SELECT *, {rules.is_total("s")} AS total FROM said s
 ), total AS (
     SELECT patient_id, metric, day AS start_at, date_trunc('day', day + interval '30 hours', zone) AS end_at,
@@ -261,7 +298,7 @@ WITH {GIVEN}, reached AS (
     CROSS JOIN LATERAL (
         SELECT * FROM biometrics_sample s
         WHERE s.patient_id = t.patient_id AND s.metric = t.metric
-          AND s.start_at > t.start_at AND s.start_at < t.end_at
+          AND s.start_at > t.start_at AND s.start_at < t.end_at AND {ABOUT.format("s.start_at")}
         OFFSET 0
     ) AS s
 ), following AS (
@@ -300,42 +337,89 @@ WITH {GIVEN}, reached AS (
 """
 
 
-def _seconds(metric: Metric) -> int:
-    return metric.bucket if isinstance(metric.bucket, int) and not metric.cumulative else 0
+def _array(values: Iterable[Any]) -> str:
+    """An array as PostgreSQL reads it, written once: psycopg would go through the list at each settling."""
+    return "{" + json.dumps(list(values))[1:-1] + "}"
 
 
-def _given(metrics: list[Metric]) -> dict[str, Any]:
+def _given(metrics: Sequence[Metric]) -> dict[str, str]:
     by_number = [BY_NUMBER.get(number) for number in range(1, max(BY_NUMBER) + 1)]
     return {
-        "metrics": [metric.number for metric in metrics],
-        "seconds": [_seconds(metric) for metric in metrics],
-        "sums": [metric.adds == "sum" for metric in metrics],
-        "tolerances": [metric and float(metric.tolerance) for metric in by_number],
-        "day_tolerances": [metric and float(metric.day_tolerance) for metric in by_number],
-        "orders": [metric and ",".join(metric.order) for metric in by_number],
+        "metrics": _array(metric.number for metric in metrics),
+        "seconds": _array(metric.bucket if isinstance(metric.bucket, int) else None for metric in metrics),
+        "sums": _array(metric.adds == "sum" for metric in metrics),
+        "tolerances": _array(metric and float(metric.tolerance) for metric in by_number),
+        "day_tolerances": _array(metric and float(metric.day_tolerance) for metric in by_number),
+        "orders": _array(metric and ",".join(metric.order) for metric in by_number),
     }
 
 
-STATEMENTS = (
-    (FIXED, _given([metric for metric in COMPARED if metric.bucket != NIGHT and not metric.cumulative])),
-    (OVERLAPPING, _given([metric for metric in COMPARED if metric.bucket == NIGHT])),
-    (COUNTS, _given([metric for metric in COMPARED if metric.cumulative])),
+# Each statement, the metrics it settles, and what it is always given.
+STATEMENTS = tuple(
+    (statement, frozenset(metric.number for metric in metrics), _given(metrics))
+    for statement, metrics in (
+        (FIXED, [metric for metric in COMPARED if isinstance(metric.bucket, int) and not metric.cumulative]),
+        (DAILY, [metric for metric in COMPARED if metric.bucket == DAY]),
+        (OVERLAPPING, [metric for metric in COMPARED if metric.bucket == NIGHT]),
+        (COUNTS, [metric for metric in COMPARED if metric.cumulative]),
+    )
 )
 
 
-def statements(zones: Mapping[int, str]) -> list[tuple[str, dict[str, Any]]]:
-    """What settles the temporary table `touched`, with its parameters; each returns rows of `Change`'s fields."""
+def stretches(touched: Iterable[Touched]) -> list[Touched]:
+    """What was touched, without overlaps and with what lies near each other in one piece, in order.
+
+    Samples mostly come in the order of their time, so they are joined as they come, and only the pieces are sorted.
+    """
+    ends: dict[tuple[int, int], tuple[datetime, datetime]] = {}
+    pieces: list[Touched] = []
+    for patient_id, metric, start_at, end_at in touched:
+        key = patient_id, metric
+        since, until = ends.get(key) or (start_at, end_at)
+        if start_at < since or (start_at > until and start_at > until + NEAR):
+            pieces.append((*key, since, until))
+            ends[key] = start_at, end_at
+        elif end_at > until or key not in ends:
+            ends[key] = since, max(until, end_at)
+    pieces += [(*key, since, until) for key, (since, until) in ends.items()]
+    return joined(sorted(pieces))
+
+
+def joined(ordered: Iterable[Touched]) -> list[Touched]:
+    """Pieces of which none comes near the next."""
+    found: list[Touched] = []
+    for patient_id, metric, start_at, end_at in ordered:
+        last = found[-1] if found else None
+        if last and last[:2] == (patient_id, metric) and start_at <= last[3] + NEAR:
+            found[-1] = (patient_id, metric, last[2], max(last[3], end_at))
+        else:
+            found.append((patient_id, metric, start_at, end_at))
+    return found
+
+
+def statements(touched: Iterable[Touched], zones: Mapping[int, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What settles that which was touched, with its parameters; each returns rows of `Change`'s fields.
+
+    `zones` gives the IANA zone of every patient in it.
+    """
+    pieces = stretches(touched)
     people = {"patients": list(zones), "zones": list(zones.values())}
-    return [(statement, given | people) for statement, given in STATEMENTS]
+    for statement, metrics, given in STATEMENTS:
+        of_these = [piece for piece in pieces if piece[1] in metrics]
+        if of_these:
+            patients, numbers, starts, ends = (list(column) for column in zip(*of_these, strict=True))
+            named = {"patients": patients, "metrics": numbers, "starts": starts, "ends": ends}
+            about = {"earliest": min(starts) - REACH, "latest": max(ends) + REACH}
+            yield statement, given | people | about | {f"touched_{name}": column for name, column in named.items()}
 
 
-async def settle(connection: Connection, zones: Mapping[int, str]) -> list[Change]:
-    """Settle what the temporary table `touched` names, inside the transaction that touched it.
+async def settle(connection: Connection, touched: Iterable[Touched], zones: Mapping[int, str]) -> list[Change]:
+    """Settle what was touched, inside the transaction that touched it.
 
-    `zones` gives the IANA zone of every patient in it. Returns the conflicts that came, changed or went.
+    Returns the conflicts that came, changed or went.
     """
     changes: list[Change] = []
-    for statement, parameters in statements(zones):
+    for statement, parameters in statements(touched, zones):
         cursor = await connection.execute(statement, parameters)
         changes += [Change(*row) for row in await cursor.fetchall()]
     return changes

@@ -1,18 +1,20 @@
-"""Storing samples: COPY into a temporary table, then a fixed number of statements whatever the batch holds.
+"""Storing samples: one question says what stands, Python decides, and few statements write whatever the batch holds.
 
 Everything here runs inside the caller's transaction, which has locked the timelines of its patients first
-(`lock_timelines`). Under that lock what `biometrics_record` says cannot change, so deciding which revision stands
-and acting on it are two statements without a race between them.
+(`lock_timelines`). Under that lock what `biometrics_record` says cannot change, so asking which revision stands and
+acting on the answer leave no room for a race. What nobody has seen before, which is nearly everything, is copied
+straight into the tables; only records that are known already have their older samples read and compared.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
 
-from auren.biometrics.conflicts import Change, settle
+from auren.biometrics.conflicts import Change, Touched, settle
 from auren.biometrics.metrics import METRICS
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -23,8 +25,9 @@ EVERY_METRIC = [metric.number for metric in METRICS]
 class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One sample on its way in. `place` is its position in its delivery: of two with one key the later one counts.
 
-    `announced_at` is when the vendor said the record exists; a record withdrawn at or after that stays withdrawn.
-    `adds` to what the record held before, where another sample replaces it.
+    `announced_at` is when the vendor said the record exists; a record withdrawn at or after that stays withdrawn. It is
+    null where a record's id is never used again after a withdrawal. `adds` to what the record held before, where
+    another sample replaces it.
     """
 
     delivery_id: int
@@ -54,145 +57,102 @@ class Withdrawal(msgspec.Struct, frozen=True):
     final: bool
 
 
-Revision = tuple[int, str, datetime]
+Record = tuple[int, int, str]  # patient, link, the vendor's id
+Revision = list[Incoming]  # what one delivery says of a record as of one time: it stands or falls as a whole
+Name = tuple[int, str, datetime]  # a revision's: delivery, record, time
+
+
+class Known(NamedTuple):
+    """What is stored about a record. Without samples it has no start and no end."""
+
+    revised_at: datetime
+    withdrawn_at: datetime | None
+    start_at: datetime | None
+    end_at: datetime | None
 
 
 class Stored(msgspec.Struct):
     """What a batch did.
 
     `counts` are the rows standing per delivery, `lost` the revisions (delivery, record, time) that a newer one or a
-    withdrawal kept out, `gone` the (link, record) pairs of its withdrawals that hold, `conflicts` those that changed.
+    withdrawal kept out or that another delivery has stored already, `gone` the (link, record) pairs of its withdrawals
+    that hold, `conflicts` those that changed.
     """
 
     counts: dict[int, int]
-    lost: set[Revision]
+    lost: set[Name]
     gone: set[tuple[int, str]]
     conflicts: list[Change]
 
 
-# Planning a statement over 65 partitions takes as long as running it, and the plans do not differ: plan once.
-# Temporary tables live as long as the connection and are emptied by each commit. No announcement at all
-# (`announced_at` null) means that the record's id is never used again after a withdrawal.
-#
-# No just-in-time compilation: 65 partitions make a statement look dear, and where PostgreSQL was built with LLVM, as
-# Debian's 15 is, settling a batch took five to seven seconds, nearly all of it compiling.
-PREPARE = """
-SET plan_cache_mode = force_generic_plan;
-SET jit = off;
-CREATE TEMPORARY TABLE IF NOT EXISTS incoming (
-    delivery_id bigint, patient_id bigint, link_id bigint, source_id bigint, metric smallint,
-    start_at timestamptz, end_at timestamptz, value double precision, utc_offset_minutes smallint,
-    record text, revised_at timestamptz, announced_at timestamptz, place integer, adds boolean
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE IF NOT EXISTS standing (
-    patient_id bigint, link_id bigint, record text, delivery_id bigint, revised_at timestamptz, replaces boolean,
-    start_at timestamptz, end_at timestamptz, old_start_at timestamptz, old_end_at timestamptz
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE IF NOT EXISTS touched (
-    patient_id bigint, metric smallint, start_at timestamptz, end_at timestamptz
-) ON COMMIT DELETE ROWS;
-"""
-COPY = "COPY incoming FROM STDIN (FORMAT BINARY)"
-COPY_TYPES = [
-    "int8",
-    "int8",
-    "int8",
-    "int8",
-    "int2",
-    "timestamptz",
-    "timestamptz",
-    "float8",
-    "int2",
-    "text",
-    "timestamptz",
-    "timestamptz",
-    "int4",
-    "bool",
-]
+# How a connection that stores has to be set. Planning a statement over 65 partitions takes as long as running it, and
+# the plans do not differ: plan once. No just-in-time compilation: 65 partitions make a statement look dear, and where
+# PostgreSQL was built with LLVM, as Debian's 15 is, settling a batch took five to seven seconds, nearly all of it
+# compiling.
+SESSION = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 
-# Of several deliveries in the batch that carry one record, the newest revision counts, then the later delivery.
-STAND = """
-WITH given AS (
-    SELECT DISTINCT ON (patient_id, link_id, record) *
-    FROM (
-        SELECT patient_id, link_id, record, delivery_id, revised_at, count(*) AS rows, bool_or(adds) AS adds,
-               min(announced_at) AS announced_at, min(start_at) AS start_at, max(end_at) AS end_at
-        FROM incoming
-        GROUP BY patient_id, link_id, record, delivery_id, revised_at
-    ) AS revision
-    ORDER BY patient_id, link_id, record, revised_at DESC, delivery_id DESC
-), decided AS (
-    SELECT given.*, old.start_at AS old_start_at, old.end_at AS old_end_at
-    FROM given
-    LEFT JOIN biometrics_record old USING (patient_id, link_id, record)
-    WHERE (old.revised_at IS NULL OR old.revised_at <= given.revised_at)
-      AND (old.withdrawn_at IS NULL
-           OR old.withdrawn_at < least(given.revised_at, coalesce(given.announced_at, '-infinity')))
-), written AS (
-    INSERT INTO biometrics_record AS r (patient_id, link_id, record, revised_at, start_at, end_at)
-    SELECT patient_id, link_id, record, revised_at,
-           CASE WHEN adds THEN least(start_at, old_start_at) ELSE start_at END,
-           CASE WHEN adds THEN greatest(end_at, old_end_at) ELSE end_at END
-    FROM decided
-    ON CONFLICT (patient_id, link_id, record) DO UPDATE
-    SET revised_at = excluded.revised_at, withdrawn_at = NULL, start_at = excluded.start_at, end_at = excluded.end_at
-)
-INSERT INTO standing
-SELECT patient_id, link_id, record, delivery_id, revised_at,
-       old_start_at IS NOT NULL AND NOT adds
-       AND NOT (announced_at IS NULL AND rows = 1 AND (start_at, end_at) = (old_start_at, old_end_at)),
-       start_at, end_at, old_start_at, old_end_at
-FROM decided
+# PostgreSQL takes a list of thousands for ten rows, so whatever is joined with one is looked up row by row (LATERAL
+# and OFFSET 0), which leaves nothing but the index. Lists go binary (%b): the other way each text in them is searched
+# for what has to be quoted.
+KNOWN = """
+SELECT given.patient_id, given.link_id, name, r.revised_at, r.withdrawn_at, r.start_at, r.end_at
+FROM unnest(%s::bigint[], %s::bigint[], %b::text[]) AS given (patient_id, link_id, records)
+CROSS JOIN LATERAL json_array_elements_text(given.records::json) AS name
+CROSS JOIN LATERAL (
+    SELECT * FROM biometrics_record r
+    WHERE r.patient_id = given.patient_id AND r.link_id = given.link_id AND r.record = name OFFSET 0
+) AS r
 """
-LOST = """
-SELECT DISTINCT i.delivery_id, i.record, i.revised_at FROM incoming i
-WHERE NOT EXISTS (
-    SELECT FROM standing s
-    WHERE s.delivery_id = i.delivery_id AND s.patient_id = i.patient_id AND s.link_id = i.link_id
-      AND s.record = i.record AND s.revised_at = i.revised_at
-)
+# A record's samples lie between its first start and its last end. Where the metric is known, only that is looked for.
+OF_RECORDS = """
+SELECT s.patient_id, s.metric, s.start_at, s.source_id, s.record,
+       s.end_at, s.value, s.utc_offset_minutes, s.revised_at, s.delivery_id, given.link_id
+FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::smallint[])
+    AS given (patient_id, link_id, record, start_at, end_at, metric)
+CROSS JOIN LATERAL (
+    SELECT * FROM biometrics_sample s
+    WHERE s.patient_id = given.patient_id AND s.record = given.record
+      AND s.metric = ANY(CASE WHEN given.metric IS NULL THEN %b::smallint[] ELSE ARRAY[given.metric] END)
+      AND s.start_at >= given.start_at AND s.start_at <= given.end_at
+      AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = given.link_id)
+    OFFSET 0
+) AS s
 """
-# What stood of a record may be more than what comes. Only a phone's sample, one of its uuid, that has not moved is
-# sure to be overwritten by the upsert.
-REPLACED = "SELECT EXISTS (SELECT FROM standing WHERE replaces)"
-DELETE_REPLACED = """
-WITH gone AS (
-    DELETE FROM biometrics_sample s
-    USING standing t
-    WHERE t.replaces AND s.patient_id = t.patient_id AND s.metric = ANY(%s) AND s.record = t.record
-      AND s.start_at >= t.old_start_at AND s.start_at <= t.old_end_at
-      AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = t.link_id)
-      AND NOT EXISTS (
-        SELECT FROM incoming i
-        WHERE i.delivery_id = t.delivery_id AND i.revised_at = t.revised_at AND i.patient_id = s.patient_id
-          AND i.metric = s.metric AND i.start_at = s.start_at AND i.source_id = s.source_id AND i.record = s.record
-      )
-    RETURNING s.patient_id, s.metric, s.start_at, s.end_at
-)
-INSERT INTO touched SELECT * FROM gone
+DELETE = """
+DELETE FROM biometrics_sample s
+USING unnest(%b::bigint[], %b::smallint[], %b::timestamptz[], %b::bigint[], %b::text[])
+    AS given (patient_id, metric, start_at, source_id, record)
+WHERE s.patient_id = given.patient_id AND s.metric = given.metric AND s.start_at = given.start_at
+  AND s.source_id = given.source_id AND s.record = given.record
 """
-UPSERT = """
-WITH written AS (
-    INSERT INTO biometrics_sample AS s
-        (patient_id, metric, start_at, source_id, record, end_at, value, utc_offset_minutes, revised_at, delivery_id)
-    SELECT DISTINCT ON (i.patient_id, i.metric, i.start_at, i.source_id, i.record)
-        i.patient_id, i.metric, i.start_at, i.source_id, i.record, i.end_at, i.value, i.utc_offset_minutes,
-        i.revised_at, i.delivery_id
-    FROM incoming i
-    JOIN standing t USING (patient_id, link_id, record, delivery_id, revised_at)
-    ORDER BY i.patient_id, i.metric, i.start_at, i.source_id, i.record, i.place DESC
-    ON CONFLICT (patient_id, metric, start_at, source_id, record) DO UPDATE
-    SET end_at = excluded.end_at, value = excluded.value, utc_offset_minutes = excluded.utc_offset_minutes,
-        revised_at = excluded.revised_at, delivery_id = excluded.delivery_id
-    WHERE (s.end_at, s.value, s.utc_offset_minutes, s.revised_at)
-        IS DISTINCT FROM (excluded.end_at, excluded.value, excluded.utc_offset_minutes, excluded.revised_at)
-    RETURNING patient_id, metric, start_at, end_at, record
-)
-INSERT INTO touched
-SELECT w.patient_id, w.metric, w.start_at, greatest(w.end_at, t.old_end_at)
-FROM written w
-LEFT JOIN standing t ON t.patient_id = w.patient_id AND t.record = w.record AND t.old_end_at > w.end_at
+UPDATE = """
+UPDATE biometrics_sample s
+SET end_at = given.end_at, value = given.value, utc_offset_minutes = given.utc_offset_minutes,
+    revised_at = given.revised_at, delivery_id = given.delivery_id
+FROM unnest(%b::bigint[], %b::smallint[], %b::timestamptz[], %b::bigint[], %b::text[],
+            %b::timestamptz[], %b::double precision[], %b::smallint[], %b::timestamptz[], %b::bigint[])
+    AS given (patient_id, metric, start_at, source_id, record,
+              end_at, value, utc_offset_minutes, revised_at, delivery_id)
+WHERE s.patient_id = given.patient_id AND s.metric = given.metric AND s.start_at = given.start_at
+  AND s.source_id = given.source_id AND s.record = given.record
 """
+UPDATE_RECORDS = """
+UPDATE biometrics_record r
+SET revised_at = given.revised_at, withdrawn_at = NULL, start_at = given.start_at, end_at = given.end_at
+FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::timestamptz[])
+    AS given (patient_id, link_id, record, revised_at, start_at, end_at)
+WHERE r.patient_id = given.patient_id AND r.link_id = given.link_id AND r.record = given.record
+"""
+COPY_RECORDS = """
+COPY biometrics_record (patient_id, link_id, record, revised_at, start_at, end_at) FROM STDIN (FORMAT BINARY)
+"""
+RECORD_TYPES = ["int8", "int8", "text", "timestamptz", "timestamptz", "timestamptz"]
+COPY_SAMPLES = """
+COPY biometrics_sample
+    (patient_id, metric, start_at, source_id, record, end_at, value, utc_offset_minutes, revised_at, delivery_id)
+FROM STDIN (FORMAT BINARY)
+"""
+SAMPLE_TYPES = ["int8", "int2", "timestamptz", "int8", "text", "timestamptz", "float8", "int2", "timestamptz", "int8"]
 
 # A withdrawal older than the revision that stands changes nothing, unless it is final. One that finds no record
 # leaves its mark all the same: its sample may still be on the way.
@@ -212,15 +172,13 @@ WITH given AS (
     ON CONFLICT (patient_id, link_id, record) DO UPDATE
     SET revised_at = greatest(r.revised_at, excluded.revised_at), withdrawn_at = excluded.withdrawn_at,
         start_at = NULL, end_at = NULL
-), gone AS (
-    DELETE FROM biometrics_sample s
-    USING effective e
-    WHERE s.patient_id = e.patient_id AND s.metric = ANY(%s) AND s.record = e.record
-      AND s.start_at >= e.start_at AND s.start_at <= e.end_at
-      AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = e.link_id)
-    RETURNING s.patient_id, s.metric, s.start_at, s.end_at
 )
-INSERT INTO touched SELECT * FROM gone
+DELETE FROM biometrics_sample s
+USING effective e
+WHERE s.patient_id = e.patient_id AND s.metric = ANY(%s) AND s.record = e.record
+  AND s.start_at >= e.start_at AND s.start_at <= e.end_at
+  AND s.source_id IN (SELECT id FROM biometrics_source WHERE link_id = e.link_id)
+RETURNING s.patient_id, s.metric, s.start_at, s.end_at
 """
 GONE = """
 SELECT link_id, record FROM biometrics_record
@@ -249,10 +207,10 @@ SELECT s.link_id, s.name, s.id FROM biometrics_source s
 JOIN unnest(%s::bigint[], %s::text[]) AS given (link_id, name) USING (link_id, name)
 """
 
-
-async def prepare(connection: Connection) -> None:
-    """Make the connection ready to store: once after it was opened."""
-    await connection.execute(PREPARE)
+KEY = ("patient_id", "metric", "start_at", "source_id", "record")
+SAID = ("end_at", "value", "utc_offset_minutes", "revised_at")
+key_of, said_by, row_of = attrgetter(*KEY), attrgetter(*SAID), attrgetter(*KEY, *SAID, "delivery_id")
+touched_by = attrgetter("patient_id", "metric", "start_at", "end_at")
 
 
 async def lock_timelines(connection: Connection, patient_ids: Iterable[int]) -> None:
@@ -286,56 +244,220 @@ async def store(
 
     `zones` gives every patient's IANA zone, for conflicts over local days. The timelines must be locked.
     """
-    counts: dict[int, int] = {}
-    lost: set[Revision] = set()
+    touched: list[Touched] = []
+    standing: dict[Record, Revision] = {}
     gone: set[tuple[int, str]] = set()
     if withdrawals:
-        await _withdraw(connection, withdrawals)
+        touched += await _withdraw(connection, withdrawals)
     if samples:
-        await _copy(connection, samples)
-        stand = await connection.execute(STAND)
-        if stand.rowcount < count_revisions(samples):
-            lost = set(await (await connection.execute(LOST)).fetchall())
-        await _delete_replaced(connection)
-        await connection.execute(UPSERT)
-        counts = count_standing(samples, lost)
+        standing = newest_revisions(samples)
+        known = await _known(connection, standing)
+        for record, before in known.items():
+            if not stands(standing[record], before):
+                del standing[record]
+        touched += await _write(connection, standing, known)
     if withdrawals:  # a record may have been withdrawn and come back within the batch
         gone = set(await (await connection.execute(GONE, _named(withdrawals))).fetchall())
-    return Stored(counts, lost, gone, await settle(connection, zones))
+    changes = await settle(connection, touched, zones)
+    return Stored(count_standing(standing.values()), lost_revisions(samples, standing.values()), gone, changes)
 
 
-def count_revisions(samples: Iterable[Incoming]) -> int:
-    """How many revisions of records come in the batch. When as many stand, none has lost."""
-    return len({(s.delivery_id, s.patient_id, s.link_id, s.record, s.revised_at) for s in samples})
+# What counts
 
 
-def count_standing(samples: Sequence[Incoming], lost: Set[Revision]) -> dict[int, int]:
-    """Rows standing of each delivery: two samples with one key are one row."""
-    keys: dict[int, set[tuple[object, ...]]] = {}
-    for s in samples:
-        if not lost or (s.delivery_id, s.record, s.revised_at) not in lost:
-            keys.setdefault(s.delivery_id, set()).add((s.metric, s.start_at, s.source_id, s.record))
-    return {delivery_id: len(found) for delivery_id, found in keys.items()}
+def newest_revisions(samples: Iterable[Incoming]) -> dict[Record, Revision]:
+    """Of several deliveries in the batch that carry one record, the newest revision counts, then the later delivery.
+
+    Within it, of two samples with one key the later one.
+    """
+    newest: dict[Record, Revision] = {}
+    for sample in samples:
+        record = (sample.patient_id, sample.link_id, sample.record)
+        held = newest.get(record)
+        if held is None:
+            newest[record] = [sample]
+            continue
+        comes, stood = (sample.revised_at, sample.delivery_id), (held[0].revised_at, held[0].delivery_id)
+        if comes == stood:
+            held.append(sample)
+        elif comes > stood:
+            newest[record] = [sample]
+    for record, revision in newest.items():
+        if len(revision) > 1:
+            newest[record] = list({key_of(sample): sample for sample in revision}.values())
+    return newest
 
 
-async def _copy(connection: Connection, samples: Sequence[Incoming]) -> None:
-    async with connection.cursor().copy(COPY) as copy:
-        copy.set_types(COPY_TYPES)
-        for sample in samples:
-            await copy.write_row(msgspec.structs.astuple(sample))
+def stands(revision: Revision, known: Known) -> bool:
+    """Whether the revision is at least as new as what is stored, and not of a record that has been withdrawn."""
+    first = revision[0]
+    if known.revised_at > first.revised_at:
+        return False
+    if known.withdrawn_at is None:
+        return True
+    return first.announced_at is not None and known.withdrawn_at < min(first.revised_at, first.announced_at)
 
 
-async def _delete_replaced(connection: Connection) -> None:
-    row = await (await connection.execute(REPLACED)).fetchone()
-    if row and row[0]:
-        await connection.execute(DELETE_REPLACED, [EVERY_METRIC])
+def count_standing(standing: Iterable[Revision]) -> dict[int, int]:
+    """Rows standing of each delivery."""
+    counts: dict[int, int] = {}
+    for revision in standing:
+        delivery_id = revision[0].delivery_id
+        counts[delivery_id] = counts.get(delivery_id, 0) + len(revision)
+    return counts
 
 
-async def _withdraw(connection: Connection, withdrawals: Sequence[Withdrawal]) -> None:
+def lost_revisions(samples: Sequence[Incoming], standing: Collection[Revision]) -> set[Name]:
+    """The revisions in the batch that do not stand."""
+    if sum(map(len, standing)) == len(samples):
+        return set()
+    return {_name(sample) for sample in samples} - {_name(revision[0]) for revision in standing}
+
+
+def _name(sample: Incoming) -> Name:
+    return sample.delivery_id, sample.record, sample.revised_at
+
+
+# Reading and writing it
+
+
+async def _known(connection: Connection, records: Collection[Record]) -> dict[Record, Known]:
+    """Asked link by link, each with its records as JSON: lists of thousands cost more to write than to look up."""
+    by_link: dict[tuple[int, int], list[str]] = {}
+    for patient_id, link_id, record in records:
+        by_link.setdefault((patient_id, link_id), []).append(record)
+    asked = [(*link, msgspec.json.encode(named).decode()) for link, named in by_link.items()]
+    cursor = await connection.execute(KNOWN, columns(asked))
+    return {(row[0], row[1], row[2]): Known(*row[3:]) for row in await cursor.fetchall()}
+
+
+async def _write(
+    connection: Connection, standing: dict[Record, Revision], known: Mapping[Record, Known]
+) -> list[Touched]:
+    """Write what stands, and leave out of `standing` what is there already. Returns what that touched: where samples
+    came, changed or went.
+    """
+    again = {record: standing[record] for record in known if record in standing}
+    fresh = {record: revision for record, revision in standing.items() if record not in again} if again else standing
+    added = [sample for revision in fresh.values() for sample in revision]
+    touched: list[Touched] = []
+    if again:
+        news = compare(again, await _samples_of(connection, again, known))
+        for record in [
+            record for record in again if record not in news.records and is_same(again[record], known[record])
+        ]:
+            del again[record], standing[record]
+        await _revise(connection, news, _record_rows(again, known))
+        added += news.added
+        touched += news.touched
+    if fresh:
+        await _copy(connection, COPY_RECORDS, RECORD_TYPES, _record_rows(fresh))
+    if added:
+        await _copy(connection, COPY_SAMPLES, SAMPLE_TYPES, map(row_of, added))
+    return touched + [touched_by(sample) for sample in added]
+
+
+class News(msgspec.Struct):
+    """What is to be done so that the samples of known records are as they are now said: `gone` are keys.
+
+    `records` have something new. A delivery that stored a record and says the same again has stored it again.
+    """
+
+    gone: list[tuple[Any, ...]] = []
+    changed: list[Incoming] = []
+    added: list[Incoming] = []
+    touched: list[Touched] = []
+    records: set[Record] = set()
+
+
+def compare(again: Mapping[Record, Revision], before: Iterable[tuple[Any, ...]]) -> News:
+    """Known records' revisions with `before`, the rows that stand of them."""
+    news = News()
+    missing = {key_of(sample): sample for revision in again.values() for sample in revision}
+    for *named, end_at, value, offset, revised_at, delivery_id, link_id in before:
+        patient_id, metric, start_at, _, record = key = tuple(named)
+        sample, first = missing.pop(key, None), again[patient_id, link_id, record][0]
+        if sample is None and not first.adds:
+            news.gone.append(key)
+            news.touched.append((patient_id, metric, start_at, end_at))
+        elif sample is not None and said_by(sample) != (end_at, value, offset, revised_at):
+            news.changed.append(sample)
+            news.touched.append((patient_id, metric, start_at, max(end_at, sample.end_at)))
+        elif delivery_id != first.delivery_id:
+            continue
+        news.records.add((patient_id, link_id, record))
+    news.added = list(missing.values())
+    news.records.update((sample.patient_id, sample.link_id, sample.record) for sample in news.added)
+    return news
+
+
+def is_same(revision: Revision, known: Known) -> bool:
+    return known.start_at is not None and known.revised_at == revision[0].revised_at
+
+
+async def _revise(connection: Connection, news: News, records: Iterable[tuple[Any, ...]]) -> None:
+    """Bring known records up to date, short of the samples that are new."""
+    if news.gone:
+        await connection.execute(DELETE, columns(news.gone))
+    if news.changed:
+        await connection.execute(UPDATE, columns(map(row_of, news.changed)))
+    if rows := list(records):
+        await connection.execute(UPDATE_RECORDS, columns(rows))
+
+
+async def _samples_of(
+    connection: Connection, again: Mapping[Record, Revision], known: Mapping[Record, Known]
+) -> list[tuple[Any, ...]]:
+    """What stands of the records: rows of key, end, value, offset, revision, delivery and link."""
+    stretches = [
+        (*record, before.start_at, before.end_at, _only_metric(revision, before))
+        for record, revision in again.items()
+        if (before := known[record]).start_at is not None
+    ]
+    if not stretches:
+        return []
+    cursor = await connection.execute(OF_RECORDS, [*columns(stretches), EVERY_METRIC])
+    return await cursor.fetchall()
+
+
+def _only_metric(revision: Revision, before: Known) -> int | None:
+    """A phone's sample that has not moved is the one that stands under its uuid, and of the same metric."""
+    first = revision[0]
+    unmoved = len(revision) == 1 and (first.start_at, first.end_at) == (before.start_at, before.end_at)
+    return first.metric if unmoved and first.announced_at is None else None
+
+
+def _record_rows(
+    revisions: Mapping[Record, Revision], known: Mapping[Record, Known] | None = None
+) -> Iterator[tuple[Any, ...]]:
+    for record, revision in revisions.items():
+        first = revision[0]
+        start_at, end_at = first.start_at, first.end_at
+        if len(revision) > 1:
+            start_at, end_at = min(s.start_at for s in revision), max(s.end_at for s in revision)
+        if known and first.adds and (before := known[record]).start_at and before.end_at:
+            start_at, end_at = min(start_at, before.start_at), max(end_at, before.end_at)
+        yield *record, first.revised_at, start_at, end_at
+
+
+async def _copy(connection: Connection, statement: str, types: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    async with connection.cursor().copy(statement) as copy:
+        copy.set_types(types)
+        for row in rows:
+            await copy.write_row(row)
+
+
+async def _withdraw(connection: Connection, withdrawals: Sequence[Withdrawal]) -> list[Touched]:
     effects = [w.withdrawn_at for w in withdrawals], [w.final for w in withdrawals]
-    await connection.execute(WITHDRAW, [*_named(withdrawals), *effects, EVERY_METRIC])
+    cursor = await connection.execute(WITHDRAW, [*_named(withdrawals), *effects, EVERY_METRIC])
+    return await cursor.fetchall()
 
 
 def _named(withdrawals: Sequence[Withdrawal]) -> list[list[Any]]:
-    names = [(w.patient_id, w.link_id, w.record) for w in withdrawals]
-    return [list(column) for column in zip(*names, strict=True)]
+    return columns((w.patient_id, w.link_id, w.record) for w in withdrawals)
+
+
+def columns(rows: Iterable[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows turned on their side, for `unnest`. At least one row."""
+    listed = list(rows)
+    return [[row[place] for row in listed] for place in range(len(listed[0]))]

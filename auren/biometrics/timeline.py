@@ -15,11 +15,10 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from django.db import connections
 from django.db.models import QuerySet
 
 from auren.biometrics import reads, rules
-from auren.biometrics.metrics import BY_NAME, DAY, IN_BED, NIGHT, Metric
+from auren.biometrics.metrics import BY_NAME, BY_NUMBER, DAY, IN_BED, NIGHT, Metric
 from auren.biometrics.models import Conflict, Source
 
 Shape = Literal["line", "dots", "bars", "stages"]
@@ -183,11 +182,11 @@ def winners(window: Window, metric: Metric) -> list[tuple[int, datetime, datetim
     """
     if metric.cumulative:
         found = _parameters(window, metric, *window.whole_days())
-        return _fetch(_COUNTED, found | {"every": False})
+        return reads.fetch(_COUNTED, found | {"every": False})
     kind = _kind_of_bucket(metric)
     statement = _WINNERS[kind] + (_WINNING_BUCKETS if kind == "seconds" else _WINNING)
     found = _parameters(window, metric, window.start_at, window.end_at)
-    return _fetch(statement, found | {"stages": metric.adds == "state"})
+    return reads.fetch(statement, found | {"stages": metric.adds == "state"})
 
 
 def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
@@ -200,6 +199,34 @@ def disputes(window: Window, metric: Metric) -> QuerySet[Conflict]:
         end_at__gt=window.start_at,
     )
     return found.order_by("start_at", "daily")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The samples by which one source takes part in a conflict."""
+
+    samples: int
+    first_at: datetime
+    last_at: datetime
+    revised_at: datetime
+
+
+def told(conflict: Conflict) -> dict[int, Told]:
+    """By source: what is stored now of what it says in `conflict`."""
+    asked = {
+        "patient": conflict.patient_id,
+        "metric": conflict.metric,
+        "look_back": conflict.start_at - LOOK_BACK,
+        "start": conflict.start_at,
+        "end": conflict.end_at,
+        "quarter": BY_NUMBER[conflict.metric].cumulative and not conflict.daily,
+    }
+    return {source: Told(*rest) for source, *rest in reads.fetch(_TOLD_BY, asked)}
+
+
+def quarters(window: Window, metric: Metric) -> list[Line]:
+    """What each source counted in each quarter of an hour of the window; totals of a day say nothing about those."""
+    return _split(reads.fetch(_QUARTERS, _parameters(window, metric, window.start_at, window.end_at)), gap=None)
 
 
 def _series(window: Window, metric: Metric) -> Series:
@@ -215,10 +242,10 @@ def _lines(window: Window, metric: Metric, shape: Shape, *, every: bool) -> list
     rows = _settled(window, metric, every=every, points=ALL if shape == "stages" else window.points)
     if shape == "stages":
         return [_coarser(line, window) for line in _split(rows, gap=None)]
-    return _split(rows, gap=_longest_silence(window, metric))
+    return _split(rows, gap=longest_silence(window, metric))
 
 
-def _longest_silence(window: Window, metric: Metric) -> float:
+def longest_silence(window: Window, metric: Metric) -> float:
     """Seconds from one value's start to the next beyond which the line is broken rather than drawn through."""
     if isinstance(metric.bucket, str):
         return 36 * 3600.0  # one night or day without a value
@@ -299,11 +326,11 @@ def _settled(window: Window, metric: Metric, *, every: bool, points: int) -> lis
     }
     parameters = _parameters(window, metric, window.start_at, window.end_at)
     wide = window.end_at - window.start_at > WIDE and shape_of(metric) == "line"
-    return _fetch(_REDUCED if wide else _SETTLED[_kind_of_bucket(metric)], parameters | names)
+    return reads.fetch(_REDUCED if wide else _SETTLED[_kind_of_bucket(metric)], parameters | names)
 
 
 def _bars(window: Window, metric: Metric, *, every: bool) -> list[Row]:
-    return _fetch(_BARS, _parameters(window, metric, *window.whole_days()) | {"every": every})
+    return reads.fetch(_BARS, _parameters(window, metric, *window.whole_days()) | {"every": every})
 
 
 def _parameters(window: Window, metric: Metric, start_at: datetime, end_at: datetime) -> dict[str, Any]:
@@ -332,14 +359,7 @@ def _newest(patient_ids: Sequence[int], metrics: Iterable[Metric], since: dateti
         return {}
     numbers = [metric.number for metric in metrics]
     asked = {"patients": list(patient_ids), "metrics": numbers, "since": since}
-    return reads.consistent(patient_ids, lambda: dict(_fetch(_NEWEST, asked)))
-
-
-def _fetch(statement: str, parameters: dict[str, Any]) -> list[Row]:
-    with connections[reads.database()].cursor() as cursor:
-        cursor.execute(statement, parameters)
-        rows: list[Row] = cursor.fetchall()
-    return rows
+    return reads.consistent(patient_ids, lambda: dict(reads.fetch(_NEWEST, asked)))
 
 
 # Samples that touch the window. Of two of one source and interval only the newest revision stays. The sort follows
@@ -351,6 +371,25 @@ _ROWS = """
           AND s.start_at >= %(look_back)s AND s.start_at < %(end)s
           AND (s.end_at > %(start)s OR s.start_at >= %(start)s)
         ORDER BY s.start_at, s.source_id, s.end_at, s.revised_at DESC, s.record
+    """
+_TOLD_BY = f"""
+    SELECT s.source_id, count(*), min(s.start_at), max(s.start_at), max(s.revised_at)
+    FROM biometrics_sample s
+    WHERE s.patient_id = %(patient)s AND s.metric = %(metric)s
+      AND s.start_at >= %(look_back)s AND s.start_at < %(end)s
+      AND (s.end_at > %(start)s OR s.start_at >= %(start)s) AND NOT (%(quarter)s AND {rules.is_total("s")})
+    GROUP BY s.source_id
+    """
+_QUARTERS = f"""
+    SELECT ARRAY[source_id], extract(epoch FROM slot)::float8,
+           extract(epoch FROM slot + {rules.QUARTER})::float8, counted, counted, counted
+    FROM (
+        SELECT source_id, slot, sum({rules.share("c", "slot")}) AS counted
+        FROM ({_ROWS}) c, LATERAL {rules.quarters("c", "%(start)s", "%(end)s")} AS slot
+        WHERE NOT {rules.is_total("c")} AND slot >= %(start)s AND slot < %(end)s
+        GROUP BY source_id, slot
+    ) quarter
+    ORDER BY slot, source_id
     """
 _AROUND = f"""
     device AS (

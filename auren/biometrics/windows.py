@@ -55,24 +55,27 @@ class Rendered:
     etag: str
 
 
-def rendered(window: Window, metrics: Sequence[Metric], render: Render, *, known: str = "") -> Rendered:
+def rendered(
+    window: Window, metrics: Sequence[Metric], render: Render, *, known: str = "", beside: str = ""
+) -> Rendered:
     """The window as `render` makes it of what `timeline.read` finds, from Redis if it was made before.
 
     `render` is a plain function of a module, of the timeline alone: whatever else it looks at must not change. It runs
-    in the snapshot, so it may read more. `known` is the request's `If-None-Match`.
+    in the snapshot, so it may read more. `known` is the request's `If-None-Match`. `beside` says what shapes the answer
+    and does not raise the version.
     """
     patient_id = window.patient_id
     version = reads.versions([patient_id]).get(patient_id, 0)
-    etag = _etag(window, metrics, render, version)
+    etag = _etag(window, metrics, render, version, beside)
     if _names(known, etag):
         WINDOWS.labels("unchanged").inc()
         return Rendered(None, etag)
     body = _kept().find(etag)
     WINDOWS.labels("miss" if body is None else "hit").inc()
-    return _fresh(window, metrics, render, version) if body is None else Rendered(body, etag)
+    return _fresh(window, metrics, render, version, beside) if body is None else Rendered(body, etag)
 
 
-def _fresh(window: Window, metrics: Sequence[Metric], render: Render, known: int) -> Rendered:
+def _fresh(window: Window, metrics: Sequence[Metric], render: Render, known: int, beside: str = "") -> Rendered:
     patient_id = window.patient_id
 
     def ask() -> tuple[int, bytes]:
@@ -80,17 +83,17 @@ def _fresh(window: Window, metrics: Sequence[Metric], render: Render, known: int
         return version, render(timeline.read(window, metrics))
 
     version, body = reads.consistent([patient_id], ask, known={patient_id: known})
-    etag = _etag(window, metrics, render, version)
+    etag = _etag(window, metrics, render, version, beside)
     _kept().keep(etag, body)
     return Rendered(body, etag)
 
 
-def _etag(window: Window, metrics: Sequence[Metric], render: Render, version: int) -> str:
+def _etag(window: Window, metrics: Sequence[Metric], render: Render, version: int, beside: str) -> str:
     """Weak: two readings of one version may differ in the last digit of a mean."""
     shape = (window.start_at.timestamp(), window.end_at.timestamp(), window.zone.key, window.points)
     asked = (window.patient_id, version, *shape, window.every_source, [metric.name for metric in metrics])
     made = (_digest_of(sys.modules[render.__module__]), render.__qualname__)
-    return f'W/"{hashlib.sha256(repr((asked, made)).encode()).hexdigest()[:32]}"'
+    return f'W/"{hashlib.sha256(repr((asked, made, beside)).encode()).hexdigest()[:32]}"'
 
 
 @cache

@@ -7,7 +7,7 @@ from itertools import count
 
 from auren.biometrics.metrics import BY_NAME
 from auren.biometrics.models import Source
-from auren.biometrics.store import Incoming, Stored, Withdrawal, advance, lock_timelines, prepare, store
+from auren.biometrics.store import SESSION, Incoming, Stored, Withdrawal, advance, lock_timelines, store
 from auren.postgres import connect
 from tests.biometrics.stored import NOON
 
@@ -72,8 +72,7 @@ class Store:
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
-        self._connection = self._runner.run(connect("test store"))
-        self._runner.run(prepare(self._connection))
+        self._connection = self._runner.run(connect("test store", **SESSION))
 
     def put(self, *batch: Incoming | Withdrawal, zone: str = "UTC") -> Stored:
         return self._runner.run(self._put(batch, zone))

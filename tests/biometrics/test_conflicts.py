@@ -268,6 +268,18 @@ def test_what_is_longer_than_an_hour_counts_in_the_days_sum_and_disputes_no_quar
     assert [each[2:4] for each in conflicts(patient_id)] == [(12, {1: 15_000, 3: 8_000})]
 
 
+def test_a_long_count_disputes_no_quarter_that_another_source_fills_later(storing: Store, patient_id: int) -> None:
+    storing.put(said(3, 6_000, 0, 6, patient_id=patient_id, metric="steps"))
+    storing.put(said(4, 900, 5, 5.25, patient_id=patient_id, metric="steps"))
+    assert conflicts(patient_id) == []
+
+
+def test_a_count_of_half_an_hour_disputes_the_quarter_it_reaches_into(storing: Store, patient_id: int) -> None:
+    storing.put(said(3, 1_000, 4.75, 5.25, patient_id=patient_id, metric="steps"))
+    storing.put(said(4, 900, 5, 5.25, patient_id=patient_id, metric="steps"))
+    assert [(start, end) for _, start, end, *_ in conflicts(patient_id)] == [(5, 5.25)]
+
+
 def test_a_count_over_midnight_counts_in_both_days(storing: Store, patient_id: int) -> None:
     at: dict[str, Any] = {"patient_id": patient_id, "metric": "steps"}
     for midnight in (-12, 12):
@@ -433,11 +445,9 @@ def test_a_young_table_without_statistics_is_settled_bucket_by_bucket(
             for by in (1, 2)
         ),
     )
-    text, given_ = statements({patient_id: "Europe/Berlin"})[statement]
+    touched = Sample.objects.values_list("patient_id", "metric", "start_at", "end_at")
+    text, given_ = list(statements(touched, {patient_id: "Europe/Berlin"}))[statement]
     with psycopg.connect(database) as connection:
-        connection.execute(
-            "CREATE TEMP TABLE touched AS SELECT patient_id, metric, start_at, end_at FROM biometrics_sample"
-        )
         row = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", given_).fetchone()
         connection.rollback()
     assert row is not None

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from prometheus_client import REGISTRY
 
-from auren.biometrics import reads, timeline
+from auren.biometrics import baseline, reads, timeline
 from auren.biometrics.metrics import BY_NAME
 from auren.biometrics.models import Sample
 from auren.embedded.server import free_port
@@ -203,3 +203,30 @@ def test_within_a_transaction_of_the_callers_its_own_writes_are_seen(database: s
     with transaction.atomic():
         beat(48)
         assert values() == [48]
+
+
+def test_a_metric_nobody_has_is_not_looked_for_in_all_rows_of_a_month(database: str) -> None:
+    beats = [
+        Sample(
+            patient_id=PATIENT,
+            metric=BY_NAME["heart_rate"].number,
+            start_at=NOON + place * timedelta(seconds=5),
+            end_at=NOON + place * timedelta(seconds=5),
+            source=source("watch"),
+            record=str(place),
+            value=60,
+            revised_at=NOON,
+            delivery_id=1,
+        )
+        for place in range(20_000)
+    ]
+    Sample.objects.bulk_create(beats)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ANALYZE biometrics_sample")
+
+    def ask() -> int:
+        assert baseline.daily({PATIENT: ZoneInfo("UTC")}, NOON + timedelta(days=2), [BY_NAME["hrv_rmssd"]]) == {}
+        scans = "SELECT sum(seq_tup_read) FROM pg_stat_xact_user_tables WHERE relname LIKE 'biometrics_sample_%%'"
+        return int(reads.fetch(scans, {})[0][0])
+
+    assert reads.consistent([PATIENT], ask) == 0

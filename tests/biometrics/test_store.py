@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from auren.biometrics.models import Record, Sample
 from auren.biometrics.store import Incoming, Withdrawal
-from tests.biometrics.arriving import PATIENTS, Store, hours, sample, withdrawal
+from tests.biometrics.arriving import PATIENTS, Store, hours, sample, source_of, withdrawal
 
 ANY_ORDER = settings(
     max_examples=30,
@@ -104,6 +104,28 @@ def test_a_document_moved_to_another_day_leaves_nothing_behind(storing: Store, p
     assert stored(patient_id) == [(24 * 40, 60)]
 
 
+def test_a_document_that_moves_to_another_partition_within_one_batch_is_there_once(
+    storing: Store, patient_id: int
+) -> None:
+    month = 24 * 40
+    storing.put(sample(60, -month, patient_id=patient_id))
+    storing.put(
+        sample(61, 0, patient_id=patient_id, revised=1, delivery_id=2),
+        sample(62, month, patient_id=patient_id, revised=2, delivery_id=3),
+    )
+    assert stored(patient_id) == [(month, 62)]
+
+
+def test_devices_of_one_name_under_two_links_are_two(storing: Store, patient_id: int) -> None:
+    ours, theirs = source_of(1, "watch", "Apple Watch"), source_of(2, "watch", "Apple Watch")
+    storing.put(
+        sample(60, patient_id=patient_id, link_id=1, source_id=ours),
+        sample(70, patient_id=patient_id, link_id=2, source_id=theirs),
+    )
+    storing.put(withdrawal(1, patient_id=patient_id, link_id=2))
+    assert stored(patient_id) == [(0, 60)]
+
+
 def test_a_withdrawal_that_comes_before_its_sample_keeps_it_out(storing: Store, patient_id: int) -> None:
     storing.put(withdrawal(2, patient_id=patient_id))
     result = storing.put(sample(60, patient_id=patient_id, revised=1, delivery_id=5))
@@ -159,9 +181,19 @@ def test_the_same_batch_again_changes_nothing(storing: Store, patient_id: int) -
     batch = [sample(60 + hour, hour, patient_id=patient_id, record=f"r{hour}") for hour in range(5)]
     storing.put(*batch)
     before = rows_of(patient_id)
-    again = storing.put(*(msgspec.structs.replace(each, delivery_id=2) for each in batch))
+    again = storing.put(*batch)
     assert rows_of(patient_id) == before
-    assert (again.counts, again.lost, again.conflicts) == ({2: 5}, set(), [])
+    assert (again.counts, again.lost, again.conflicts) == ({1: 5}, set(), [])
+
+
+def test_what_another_delivery_has_stored_already_is_no_news(storing: Store, patient_id: int) -> None:
+    batch = [sample(60 + hour, hour, patient_id=patient_id, record=f"r{hour}") for hour in range(2)]
+    storing.put(*batch)
+    before = rows_of(patient_id)
+    more = sample(70, 9, patient_id=patient_id, record="new", delivery_id=2)
+    again = storing.put(more, *(msgspec.structs.replace(each, delivery_id=2) for each in batch))
+    assert set(before) < set(rows_of(patient_id))
+    assert (again.counts, again.lost) == ({2: 1}, {(2, "r0", hours(0)), (2, "r1", hours(0))})
 
 
 def rows_of(patient_id: int) -> list[str]:

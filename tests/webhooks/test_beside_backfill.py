@@ -27,4 +27,6 @@ def test_live_deliveries_do_not_wait_for_a_backfill_of_twenty_people(vendors: Ru
         still_waiting = postponed.count()
     assert still_waiting > filed / 4
     stored = Delivery.objects.filter(pk__in=numbers)
-    assert {(each.attempts, each.planned_wait, each.error) for each in stored} == {(1, False, "")}
+    assert {(each.attempts, each.planned_wait) for each in stored} == {(1, False)}
+    # The history may have brought the same revision first: then the announcement is no news.
+    assert {each.error.partition(":")[0] for each in stored} <= {"", "nothing new"}

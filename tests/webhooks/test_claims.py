@@ -15,7 +15,6 @@ from django.db import connection as django_connection
 from django.db.models.functions import Now
 
 from auren.biometrics.models import Record, Sample
-from auren.biometrics.store import prepare
 from auren.postgres import connect as connect_to_postgres
 from auren.sandbox.server import RunningSandbox
 from tests.webhooks.living import (
@@ -88,7 +87,6 @@ def finish_late(claimed: list[Claimed]) -> set[int]:
     async def act(connection: Connection) -> set[int]:
         processor = Processor(NoVendor(), DatabaseClock(), recent_days=3)
         outcomes = [await processor.process(each) for each in claimed]
-        await prepare(connection)
         return await Storer(DatabaseClock()).write(connection, outcomes)
 
     return over_a_connection(act)
@@ -302,9 +300,9 @@ def test_sigterm_makes_a_worker_release_within_ten_seconds_what_it_cannot_finish
     vendors: RunningSandbox, night: str
 ) -> None:
     vendors.script_fault("oura", SLEEP, "hang", count=100)
-    deliveries = [announce("oura", "sleep.update", night) for _ in range(8)]
+    deliveries = [announce("oura", "sleep.update", night) for _ in range(14)]
     with running("process_deliveries", vendors, MAX_CONCURRENT_WEBHOOKS="2", VENDOR_TIMEOUT="60") as worker:
-        until(lambda: Delivery.objects.filter(lease_token__isnull=False).count() == 6)
+        until(lambda: Delivery.objects.filter(lease_token__isnull=False).count() == 12)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
     assert not held()

@@ -168,8 +168,8 @@ def test_a_dead_delivery_is_an_event(vendors: RunningSandbox, who: str, kafka: s
 
 
 def test_a_conflict_whose_values_change_is_said_again(who: str, kafka: str) -> None:
+    push(heart_rate(61, source="A watch", uuid="one"), user=who)
     for value in (99, 120):
-        push(heart_rate(61, source="A watch", uuid="one"), user=who)
         push(heart_rate(value, source="Another watch", uuid="other"), user=who)
         work()
     send_out()

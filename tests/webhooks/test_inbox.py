@@ -25,8 +25,10 @@ from tests.webhooks.entry import (
     locked,
     opened,
     promised,
+    raw,
     refused,
     rows,
+    served,
     somebody,
     somebody_waits,
     taken_again,
@@ -427,6 +429,18 @@ async def send_slowly(web: httpx.AsyncClient, begin: bytes, end: bytes, finish: 
         yield end
 
     return await web.post("/webhooks/whoop", content=pieces(), headers=JSON)
+
+
+async def test_a_body_that_does_not_come_in_time_is_refused_and_its_connection_closed(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.http.BODY_TIMEOUT", 0.05)
+    head = b"POST /webhooks/whoop HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\n"
+    async with served() as port:
+        said = await raw(port, head + b"content-length: 100\r\n\r\n{", close=False)
+    assert said.startswith(b"HTTP/1.1 408")
+    assert b"urn:auren:problem:slow-body" in said
+    assert not rows()
 
 
 async def test_what_is_announced_and_never_sent_closes_nothing(database: str, settings: Settings) -> None:

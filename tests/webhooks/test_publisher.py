@@ -32,7 +32,7 @@ from django.db.models.functions import Now
 from auren.embedded.kafka import MockKafka
 from auren.embedded.server import free_port
 from tests.conftest import GIVEN
-from tests.webhooks.living import again, patient, push, running, send_out, tries, until
+from tests.webhooks.living import NOON, again, patient, push, running, send_out, tries, until
 from tests.webhooks.reading import Read, read
 from webhooks import events
 from webhooks.events import DEAD, SAMPLES, Message, Outbox
@@ -60,7 +60,7 @@ def somebody() -> str:
 
 
 def body(padding: int = 0) -> msgspec.Raw:
-    about = {"patient": "p", "vendor": "healthkit", "delivery": 1, "origin": "webhook", "received_at": None}
+    about = {"patient": "p", "vendor": "healthkit", "delivery": 1, "origin": "webhook", "received_at": NOON}
     return msgspec.Raw(msgspec.json.encode({**about, "samples": [], "withdrawn": ["x" * padding]}))
 
 
