@@ -4,16 +4,16 @@ Each act is one transaction under the lock of the patient's timeline: the decisi
 settled anew, the version grows, and a delivery tells Kafka what came of it. docs/conflicts.md is for those who decide.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from auren.biometrics import rules
-from auren.biometrics.conflicts import COMPARED, Change, statements
+from auren.biometrics.conflicts import COMPARED, Change, Touched, statements
 from auren.biometrics.models import Conflict, Preference, Source
 from devices.models import Link, Patient
 from webhooks import events
@@ -25,17 +25,9 @@ OVERRIDDEN, UNDONE, ORDERED = "conflict.overridden", "conflict.undone", "sources
 MOST_CHARACTERS = {"note": 2_000, "name": 150}
 ALWAYS = datetime.min.replace(year=1900, tzinfo=UTC)
 
-MAKE_TOUCHED = """
-CREATE TEMPORARY TABLE IF NOT EXISTS touched (
-    patient_id bigint, metric smallint, start_at timestamptz, end_at timestamptz
-) ON COMMIT DROP;
-DELETE FROM touched;
-"""
-TOUCH = "INSERT INTO touched VALUES (%(patient)s, %(metric)s, %(start)s, %(end)s)"
 # Whether there is a conflict does not depend on who comes first, but for the total of a day: what it is compared with
 # is drawn from whoever comes first in each quarter of an hour.
-TOUCH_ALL = f"""
-INSERT INTO touched
+TOUCHED = f"""
 SELECT patient_id, metric, start_at, end_at FROM biometrics_conflict
 WHERE patient_id = %(patient)s AND metric = ANY(%(metrics)s) AND end_at > %(since)s
 UNION
@@ -53,11 +45,47 @@ class ConflictGone(CannotDecide):
     """There is nothing left to decide: the devices agree by now, or one has withdrawn what it said."""
 
 
-def override(conflict: Conflict, *, source_id: int, scope: Scope, by: str, note: str) -> Conflict:
+class Switch(NamedTuple):
+    """A conflict in which another source counts."""
+
+    metric: int
+    start_at: datetime
+    end_at: datetime
+    before: int
+    after: int
+
+
+class Effect(NamedTuple):
+    """What an act does to a patient's conflicts.
+
+    `kept` is the number of those in which the same source counts as before, for another reason; `gone` and `come` of
+    those that are no more, and that were none.
+    """
+
+    switched: list[Switch]
+    kept: int
+    gone: int
+    come: int
+
+
+class Standing(NamedTuple):
+    end_at: datetime
+    winner_id: int
+    rule: str
+    preference_id: int | None
+
+
+Bucket = tuple[int, datetime, bool]
+
+
+def override(
+    conflict: Conflict, *, source_id: int, scope: Scope, by: str, note: str, until: datetime | None = None
+) -> Conflict:
     """Let `source_id`, one of those in conflict, count: at this `moment`, for its `metric` from there on, or in general
     (`patient`), before all others of the patient's order. Returns the conflict as it is then.
 
-    Its state is `gone` where the decision leaves nothing to settle. Raises `CannotDecide`, in words.
+    A moment may last `until` the end of the conflicts that follow this one. The state is `gone` where the decision
+    leaves nothing to settle. Raises `CannotDecide`, in words.
     """
     by, note = _signed(by, note)
     if scope not in SCOPES:
@@ -66,7 +94,7 @@ def override(conflict: Conflict, *, source_id: int, scope: Scope, by: str, note:
         patient = _locked(conflict.patient_id)
         conflict = _standing(conflict)
         _must_speak(source_id, conflict)
-        preference = _decide(conflict, source_id, scope, by, note)
+        preference = _decide(conflict, source_id, scope, by, note, until)
         _settle(patient, preference, OVERRIDDEN)
         return _as_it_is_now(conflict)
 
@@ -101,6 +129,40 @@ def undo(decided: Conflict | Preference, *, by: str, note: str) -> Preference:
         _settle(patient, preference, UNDONE)
     preference.refresh_from_db()
     return preference
+
+
+def foresee(patient_id: int, decide: Callable[[], object]) -> Effect:
+    """What `decide()`, one of the acts above, would do to this patient's conflicts: it is done, and taken back.
+
+    Under the lock of the timeline, for as long as the act itself takes. Raises what the act raises.
+    """
+    with transaction.atomic():
+        lock_timeline(patient_id)
+        before = _all_standing(patient_id)
+        decide()
+        after = _all_standing(patient_id)
+        transaction.set_rollback(True)
+    return _effect(before, after)
+
+
+def _all_standing(patient_id: int) -> dict[Bucket, Standing]:
+    rows = Conflict.objects.filter(patient_id=patient_id).order_by("start_at", "metric", "daily")
+    found = rows.values_list("metric", "start_at", "daily", *Standing._fields)
+    return {(metric, start_at, daily): Standing(*rest) for metric, start_at, daily, *rest in found}
+
+
+def _effect(before: Mapping[Bucket, Standing], after: Mapping[Bucket, Standing]) -> Effect:
+    stayed = [(bucket, before[bucket], now) for bucket, now in after.items() if bucket in before]
+    return Effect(
+        [
+            Switch(metric, start_at, now.end_at, was.winner_id, now.winner_id)
+            for (metric, start_at, _), was, now in stayed
+            if was.winner_id != now.winner_id
+        ],
+        kept=sum(was.winner_id == now.winner_id and was != now for _, was, now in stayed),
+        gone=len(before.keys() - after.keys()),
+        come=len(after.keys() - before.keys()),
+    )
 
 
 def current_order(patient_id: int) -> list[int]:
@@ -177,7 +239,7 @@ def _in_force(decided: Conflict | Preference) -> Preference:
 # What is done
 
 
-def _decide(conflict: Conflict, source_id: int, scope: Scope, by: str, note: str) -> Preference:
+def _decide(conflict: Conflict, source_id: int, scope: Scope, by: str, note: str, until: datetime | None) -> Preference:
     preference = Preference(patient_id=conflict.patient_id, scope=scope, sources=[source_id], made_by=by, note=note)
     if scope == "patient":
         before = current_order(conflict.patient_id)
@@ -185,7 +247,7 @@ def _decide(conflict: Conflict, source_id: int, scope: Scope, by: str, note: str
     else:
         preference.metric, preference.since = conflict.metric, conflict.start_at
     if scope == "moment":
-        preference.until, preference.daily = conflict.end_at, conflict.daily
+        preference.until, preference.daily = max(until or conflict.end_at, conflict.end_at), conflict.daily
     preference.save()
     return preference
 
@@ -206,26 +268,26 @@ def _settle(patient: Patient, preference: Preference, event_type: str) -> None:
 
 def settle_touched(patient: Patient, preference: Preference) -> list[Change]:
     """Settle anew what `preference` may have changed; within the transaction that has locked the timeline."""
+    changes: list[Change] = []
     with connection.cursor() as cursor:
-        cursor.execute(MAKE_TOUCHED)
-        _touch(cursor, preference)
-        changes: list[Change] = []
-        for statement, parameters in statements({patient.pk: patient.timezone}):
+        for statement, parameters in statements(_touched(cursor, preference), {patient.pk: patient.timezone}):
             cursor.execute(statement, parameters)
             changes += [_change(row) for row in cursor.fetchall()]
     return changes
 
 
-def _touch(cursor: Any, preference: Preference) -> None:
-    names = {"patient": preference.patient_id, "metric": preference.metric}
-    if preference.scope == "moment":
-        cursor.execute(TOUCH, names | {"start": preference.since, "end": preference.until})
-        return
+def _touched(cursor: Any, preference: Preference) -> Iterable[Touched]:
+    if preference.metric and preference.since and preference.until:
+        return [(preference.patient_id, preference.metric, preference.since, preference.until)]
     metrics = [metric for metric in COMPARED if preference.metric in {None, metric.number}]
-    numbers = [metric.number for metric in metrics]
-    counts = [metric.number for metric in metrics if metric.cumulative]
-    since = preference.since or ALWAYS
-    cursor.execute(TOUCH_ALL, names | {"metrics": numbers, "counts": counts, "since": since})
+    about = {
+        "patient": preference.patient_id,
+        "metrics": [metric.number for metric in metrics],
+        "counts": [metric.number for metric in metrics if metric.cumulative],
+        "since": preference.since or ALWAYS,
+    }
+    cursor.execute(TOUCHED, about)
+    return list(cursor.fetchall())
 
 
 def _change(row: Sequence[Any]) -> Change:

@@ -129,6 +129,19 @@ class Conflict(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["patient_id", "metric", "start_at", "daily"], name="conflict_of_bucket"),
         ]
+        # For lists of all patients' conflicts, the newest moment first. Settled by the metric's order are nearly all.
+        indexes = [
+            models.Index(fields=["-start_at", "-id"], name="conflict_by_time"),
+            models.Index(fields=["metric", "-start_at", "-id"], name="conflict_by_metric"),
+            models.Index(
+                fields=["state", "-start_at", "-id"],
+                name="conflict_by_state",
+                condition=models.Q(state__in=["open", "overridden"]),
+            ),
+            models.Index(
+                fields=["-start_at", "-id"], name="conflict_by_order", condition=models.Q(rule="patient_order")
+            ),
+        ]
         permissions = [("override_conflict", "Can decide which device counts in a conflict, and take it back")]
 
     def __str__(self) -> str:

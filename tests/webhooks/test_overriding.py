@@ -17,7 +17,7 @@ from tests.webhooks.reading import read
 from tests.webhooks.test_events import keeps_the_contract
 from webhooks.events import CONFLICTS
 from webhooks.models import Delivery
-from webhooks.overriding import CannotDecide, ConflictGone, current_order, order_sources, override, undo
+from webhooks.overriding import CannotDecide, ConflictGone, current_order, foresee, order_sources, override, undo
 
 FIVE = timedelta(minutes=5)
 
@@ -201,3 +201,42 @@ def test_a_decision_is_taken_back_once(who: str) -> None:
     undo(decided, by="dr.lee", note="no")
     with pytest.raises(CannotDecide, match=r"dr\.lee has undone"):
         undo(decided, by="dr.ray", note="no")
+
+
+def test_a_moment_may_last_over_the_conflicts_that_follow_and_is_undone_as_one(who: str) -> None:
+    first, *_, last = disagree(who)
+    made = override(
+        first, source_id=source(who, "A watch"), scope="moment", until=last.end_at, by="dr.lee", note="loose"
+    )
+    assert made.preference is not None
+    assert outcome(who) == [BY_PERSON] * 3
+    undo(last, by="dr.lee", note="no")
+    assert outcome(who) == [UNTOUCHED] * 3
+
+
+def test_what_a_decision_would_do_is_what_it_then_does_and_nothing_of_it_stays(who: str) -> None:
+    _, second, _ = disagree(who)
+
+    def decide() -> Conflict:
+        return override(second, source_id=source(who, "A watch"), scope="metric", by="dr.lee", note="loose")
+
+    version = Version.objects.get(pk=number(who)).version
+    effect = foresee(number(who), decide)
+    assert [(switch.start_at, switch.after) for switch in effect.switched] == [
+        (NOON + FIVE, source(who, "A watch")),
+        (NOON + 2 * FIVE, source(who, "A watch")),
+    ]
+    assert (effect.kept, effect.gone, effect.come) == (0, 0, 0)
+    assert outcome(who) == [UNTOUCHED] * 3
+    assert (Preference.objects.count(), Version.objects.get(pk=number(who)).version) == (0, version)
+    decide()
+    assert outcome(who) == [UNTOUCHED, BY_PERSON, BY_PERSON]
+    nothing = foresee(number(who), lambda: undo(second, by="dr.lee", note="no"))
+    assert [switch.after for switch in nothing.switched] == [source(who, "Another watch")] * 2
+
+
+def test_what_cannot_be_decided_cannot_be_foreseen(who: str) -> None:
+    first = disagree(who)[0]
+    with pytest.raises(CannotDecide, match="nothing to undo"):
+        foresee(number(who), lambda: undo(first, by="dr.lee", note="no"))
+    assert outcome(who) == [UNTOUCHED] * 3

@@ -10,6 +10,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.models import Verb
+from auren.audit.trail import note, record
 from auren.biometrics.metrics import BY_NUMBER
 from auren.biometrics.models import Conflict as ConflictRow
 from auren.console.api import etags
@@ -112,7 +114,9 @@ class OneConflict(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        content = Conflict(get_object_or_404(conflicts_seen(request), pk=pk)).data
+        conflict = get_object_or_404(conflicts_seen(request), pk=pk)
+        note(request, conflict)
+        content = Conflict(conflict).data
         etag = etags.of_content(content)
         return etags.unchanged(request, etag) or Response(content, headers={"ETag": etag})
 
@@ -153,7 +157,7 @@ class Override(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         Query.of(request)
         asked = Decision.of(request)
-        return _decided(request, pk, lambda conflict, by: overriding.override(conflict, by=by, **asked))
+        return _decided(request, pk, Verb.OVERRIDE, lambda conflict, by: overriding.override(conflict, by=by, **asked))
 
 
 class Undo(ApiView):
@@ -171,10 +175,10 @@ class Undo(ApiView):
     def post(self, request: Request, pk: int) -> Response:
         Query.of(request)
         note = Undoing.of(request)["note"]
-        return _decided(request, pk, lambda conflict, by: overriding.undo(conflict, by=by, note=note))
+        return _decided(request, pk, Verb.UNDO, lambda conflict, by: overriding.undo(conflict, by=by, note=note))
 
 
-def _decided(request: Request, pk: int, decide: Callable[[ConflictRow, str], object]) -> Response:
+def _decided(request: Request, pk: int, verb: Verb, decide: Callable[[ConflictRow, str], object]) -> Response:
     """Under the lock of the patient's timeline, so that what `If-Match` names is what is decided upon."""
     seen_by_caller = get_object_or_404(conflicts_seen(request), pk=pk)
     with transaction.atomic():
@@ -185,6 +189,7 @@ def _decided(request: Request, pk: int, decide: Callable[[ConflictRow, str], obj
             decide(conflict, user_of(request).get_username())
         except overriding.CannotDecide as reason:
             raise Problem("not-possible", str(reason)) from reason
+        record(request, verb, conflict)
     content = Conflict(_as_it_is_now(conflict)).data
     return Response(content, headers={"ETag": etags.of_content(content)})
 
