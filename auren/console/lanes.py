@@ -6,6 +6,8 @@ which a running day's does at midnight), `zone`, `sources` ({id: {"name", "kind"
 `conflicts`. A lane has `key`, `title`, `unit` and `series`; a
 series `metric`, `label`, `shape` (`line`, `dots`, `bars`, `stages`), `lines`, `usual` (the patient's own range of the
 30 days before `to`: `low`, `high`, `days`; or null) and, with `sources=all`, `every_source`.
+Its `gaps` say where no line has data, from `start` to `end`, with `why` (auren/console/gaps.py) and that as `text`;
+they are null for what is measured now and then.
 A line has `label` ("Heart rate · Oura ring"), `sources` and the columns `start`, `end`, `value`, `low`, `high`; a
 null `value` is a gap; `low` and `high` are null as a whole where each value is one sample. A conflict may stand for a
 `count` of neighbouring ones; its `values` say the lowest and the highest each device said in them.
@@ -23,6 +25,8 @@ from auren.biometrics.baseline import Baseline, Daily
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, Metric
 from auren.biometrics.models import Conflict, Source
 from auren.biometrics.timeline import Line, Series, Timeline, last_sample_ever
+from auren.console import gaps
+from auren.console.gaps import Gap
 
 DECIMALS = 2
 WHOLE = 100  # from here on decimals say nothing
@@ -85,7 +89,7 @@ def as_bytes(timeline: Timeline) -> bytes:
     last_at = None if timeline.has_data else last_sample_ever(window.patient_id, METRICS)
     days = baseline.daily({window.patient_id: window.zone}, window.end_at)
     usual = {metric: daily.baseline for (_, metric), daily in days.items()}
-    return msgspec.json.encode(as_json(timeline, last_at, usual, shown))
+    return msgspec.json.encode(as_json(timeline, last_at, usual, shown, gaps.of(timeline)))
 
 
 def as_json(
@@ -93,8 +97,11 @@ def as_json(
     last_at: datetime | None,
     usual: Mapping[int, Baseline | None],
     shown: Sequence[Lane],
+    silent: Mapping[int, Sequence[Gap]],
 ) -> dict[str, Any]:
-    """`usual` gives the patient's own range by metric number; `timeline` has the metrics of the lanes `shown`."""
+    """`usual` gives the patient's own range by metric number, `silent` the gaps; `timeline` has the metrics of the
+    lanes `shown`.
+    """
     series = {one.metric.number: one for one in timeline.series}
     sources = timeline.sources
     return {
@@ -103,8 +110,8 @@ def as_json(
         "zone": timeline.window.zone.key,
         "last_at": last_at.timestamp() if last_at else None,
         "sources": {number: {"name": source.name, "kind": source.kind} for number, source in sources.items()},
-        "lanes": [_lane_json(lane, series, sources, usual) for lane in shown],
-        "conflicts": [_conflicts_json(alike, sources) for alike in _neighbours(timeline.conflicts)],
+        "lanes": [_lane_json(lane, series, sources, usual, silent) for lane in shown],
+        "conflicts": [_conflicts_json(alike, sources) for alike in neighbours(timeline.conflicts)],
         "more_conflicts": timeline.more_conflicts,
     }
 
@@ -125,9 +132,16 @@ def amount(metric: Metric, value: float) -> str:
 
 
 def _lane_json(
-    lane: Lane, series: dict[int, Series], sources: dict[int, Source], usual: Mapping[int, Baseline | None]
+    lane: Lane,
+    series: dict[int, Series],
+    sources: dict[int, Source],
+    usual: Mapping[int, Baseline | None],
+    silent: Mapping[int, Sequence[Gap]],
 ) -> dict[str, Any]:
-    drawn = [_series_json(series[m.number], sources, usual.get(m.number)) for m in lane.metrics]
+    drawn = [
+        _series_json(series[m.number], sources, usual.get(m.number)) | {"gaps": silent.get(m.number)}
+        for m in lane.metrics
+    ]
     return {"key": lane.key, "title": lane.title, "unit": lane.unit, "series": drawn}
 
 
@@ -176,13 +190,13 @@ def _name(number: int, sources: dict[int, Source]) -> str:
     return sources[number].name if number in sources else f"device {number}"
 
 
-def _neighbours(conflicts: Iterable[Conflict]) -> list[list[Conflict]]:
+def neighbours(conflicts: Iterable[Conflict]) -> list[list[Conflict]]:
     """Conflicts, ordered by start, in groups that are near each other and differ in nothing but time and values."""
     groups: list[list[Conflict]] = []
     latest: dict[tuple[object, ...], list[Conflict]] = {}
     for conflict in conflicts:
         decided = (conflict.winner_id, conflict.rule, conflict.state, conflict.preference_id)
-        kind = (conflict.metric, frozenset(conflict.values), *decided)
+        kind = (conflict.metric, conflict.daily, frozenset(conflict.values), *decided)
         group = latest.get(kind)
         if group and conflict.start_at - group[-1].end_at <= NEAR:
             group.append(conflict)
@@ -192,10 +206,21 @@ def _neighbours(conflicts: Iterable[Conflict]) -> list[list[Conflict]]:
     return groups
 
 
+def tolerance(conflict: Conflict) -> float:
+    metric = BY_NUMBER[conflict.metric]
+    return metric.day_tolerance if conflict.daily else metric.tolerance
+
+
+def apart(conflict: Conflict) -> float:
+    said = list(conflict.values.values())
+    return float(max(said) - min(said)) if said else 0.0
+
+
 def _conflicts_json(alike: list[Conflict], sources: dict[int, Source]) -> dict[str, Any]:
     conflict = alike[0]
     metric = BY_NUMBER[conflict.metric]
     return {
+        "id": conflict.pk,
         "metric": metric.name,
         "lane": LANE_OF[metric.name],
         "label": metric.label,
@@ -204,6 +229,9 @@ def _conflicts_json(alike: list[Conflict], sources: dict[int, Source]) -> dict[s
         "end": alike[-1].end_at.timestamp(),
         "count": len(alike),
         "values": [_values_json(key, alike, sources) for key in conflict.values],
+        "apart": max(apart(one) for one in alike),
+        "tolerance": tolerance(conflict),
+        "daily": conflict.daily,
         "winner": _name(conflict.winner_id, sources),
         "why": _why(conflict, metric, sources),
         "state": conflict.state,
@@ -215,7 +243,7 @@ def _values_json(key: str, alike: list[Conflict], sources: dict[int, Source]) ->
     return {"source": _name(int(key), sources), "low": min(said), "high": max(said)}
 
 
-def _within(label: str) -> str:
+def within(label: str) -> str:
     """A label as it stands within a sentence: "heart rate", but "HRV (RMSSD)"."""
     first = label.partition(" ")[0]
     return label if first[1:].lower() != first[1:] else label[:1].lower() + label[1:]
@@ -223,7 +251,9 @@ def _within(label: str) -> str:
 
 def _why(conflict: Conflict, metric: Metric, sources: dict[int, Source]) -> str:
     if conflict.rule == "metric_order" and conflict.winner_id in sources:
-        return f"for {_within(metric.label)} the order is {', '.join(metric.order)}"
+        return f"for {within(metric.label)} the order is {', '.join(metric.order)}"
     if conflict.rule == "person" and conflict.resolved_by:
         return f"{conflict.resolved_by} decided: {conflict.note}"
+    if conflict.rule == "patient_order" and conflict.resolved_by:
+        return f"{RULES[conflict.rule]}, from {conflict.resolved_by}: {conflict.note}"
     return RULES.get(conflict.rule, conflict.rule)

@@ -199,7 +199,7 @@ def test_a_zone_that_is_none_falls_back_to_utc(clinic: Client, patient: Patient)
 def test_two_weeks_of_five_minute_heart_rate_take_few_queries(
     clinic: Client, patient: Patient, django_assert_max_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(len(METRICS) + 12):
+    with django_assert_max_num_queries(len(METRICS) + 20):
         ask(clinic, patient)
 
 
@@ -210,3 +210,20 @@ def test_a_metrics_name_keeps_its_abbreviation_within_a_sentence(
     dispute("hrv_rmssd", NOON, NOON + 5 * MINUTES, said, ring, patient_id=patient.pk, rule="metric_order")
     (conflict,) = ask(clinic, patient).json()["conflicts"]
     assert conflict["why"].startswith("for HRV (RMSSD) the order is ")
+
+
+def test_the_total_of_a_day_and_a_quarter_of_it_are_no_neighbours(
+    clinic: Client, patient: Patient, ring: Source, watch: Source
+) -> None:
+    midnight = NOON - timedelta(hours=13)
+    day = dispute(
+        "steps", midnight, midnight + timedelta(days=1), {ring: 9_000, watch: 12_000}, watch, patient_id=patient.pk
+    )
+    day.daily = True
+    day.save()
+    dispute("steps", NOON, NOON + 15 * MINUTES, {ring: 200, watch: 900}, watch, patient_id=patient.pk)
+    found = [(one["daily"], one["values"][1]) for one in ask(clinic, patient).json()["conflicts"]]
+    assert found == [
+        (True, {"source": "Apple Watch", "low": 12_000, "high": 12_000}),
+        (False, {"source": "Apple Watch", "low": 900, "high": 900}),
+    ]

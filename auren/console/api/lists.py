@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.trail import note
 from auren.console.api import cursors
 from auren.console.api.asking import Listed, Query
 from auren.console.api.views import ApiView
@@ -39,6 +40,7 @@ class ListView(ApiView):
     def get(self, request: Request) -> Response:
         asked = self.query.of(request)
         page = cursors.page(self.found(request, asked), self.order, asked, request)
+        note(request, *page.rows)
         return paged(page, self.shown, request)
 
     def found(self, request: Request, asked: Mapping[str, Any]) -> QuerySet[Any]:

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.trail import note
 from auren.biometrics.metrics import BY_NUMBER, Metric
 from auren.biometrics.models import Sample as SampleRow
 from auren.biometrics.models import Timeline
@@ -88,6 +89,7 @@ class Samples(CostlyView):
         asked = SamplesAsked.of(request)
         within(asked, MOST_DAYS)
         patient = get_object_or_404(patients_seen(user_of(request), SEE_SAMPLES), pk=asked["patient_id"])
+        note(request, patients=[patient.pk])
         etag = etags.of_version(version_of(patient.pk), request.query_params.urlencode())
         unchanged = etags.unchanged(request, etag)
         if unchanged is not None:

@@ -13,7 +13,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from auren.biometrics import timeline, windows
-from auren.console import lanes
+from auren.console import gaps, lanes
 from auren.console.api.access import patients_seen, user_of
 from auren.console.api.asking import Instant, MetricNames, Number, Query, within
 from auren.console.api.conflicts import Conflict
@@ -41,12 +41,27 @@ class Line(serializers.Serializer[timeline.Line]):
     high = Column(child=serializers.FloatField(allow_null=True))
 
 
+class Gap(serializers.Serializer[gaps.Gap]):
+    """Where no line has data, in Unix seconds, and why as far as it is known."""
+
+    start = serializers.FloatField()
+    end = serializers.FloatField()
+    why = serializers.ChoiceField(choices=list(gaps.WHYS))
+    text = serializers.CharField(help_text="The same as a sentence, with times in the patient's zone.")
+
+
 class Series(serializers.Serializer[timeline.Series]):
     metric = serializers.CharField(source="metric.name")
     unit = serializers.CharField(source="metric.unit")
     shape = serializers.ChoiceField(choices=["line", "dots", "bars", "stages"])
     lines = Line(many=True)
+    gaps = serializers.SerializerMethodField()
     every_source = Line(many=True, allow_null=True)
+
+    @extend_schema_field(Gap(many=True, allow_null=True, help_text="Null for what is measured now and then."))
+    def get_gaps(self, series: timeline.Series) -> Any:
+        found = self.context["gaps"].get(series.metric.number)
+        return None if found is None else Gap(found, many=True).data
 
 
 class Device(serializers.Serializer[Any]):
@@ -109,6 +124,14 @@ EXAMPLE = {
                     "high": [55.0, None],
                 }
             ],
+            "gaps": [
+                {
+                    "start": 1795395600.0,
+                    "end": 1795420800.0,
+                    "why": "not_synced",
+                    "text": "Not synced: the newest data of Oura ring are of 23 Nov 2026, 02:00.",
+                }
+            ],
             "every_source": None,
         }
     ],
@@ -122,7 +145,8 @@ class PatientTimeline(CostlyView):
     """What counts, of each metric, reduced to `points` a line; a day is the patient's day.
 
     A line is what one device says (bars: one set of devices), as columns of equal length: `start` and `end` in Unix
-    seconds, `value`, and the `low` and `high` of what was drawn into one value. A null value is a gap. Stages are 1
+    seconds, `value`, and the `low` and `high` of what was drawn into one value. A null value is a gap; `gaps` say where
+    no line of a series has data, and why. Stages are 1
     awake, 2 light, 3 deep, 4 REM, 5 in bed, 6 asleep. `from` to `to` is 92 days at most.
     """
 
@@ -139,7 +163,8 @@ class PatientTimeline(CostlyView):
         within(_range(asked), MOST_DAYS)
         patient = get_object_or_404(patients_seen(user_of(request), SEE_SAMPLES), pk=pk)
         known = request.headers.get("If-None-Match", "")
-        found = windows.rendered(_window(patient, asked), asked.get("metric", lanes.METRICS), as_bytes, known=known)
+        window, metrics = _window(patient, asked), asked.get("metric", lanes.METRICS)
+        found = windows.rendered(window, metrics, as_bytes, known=known, beside=gaps.stand(patient.pk))
         headers = {"ETag": found.etag}
         if found.body is None:
             return HttpResponse(status=304, headers=headers)
@@ -148,7 +173,7 @@ class PatientTimeline(CostlyView):
 
 def as_bytes(found: timeline.Timeline) -> bytes:
     """The answer, as `windows` keeps it."""
-    return bytes(JSONRenderer().render(Timeline(found).data))
+    return bytes(JSONRenderer().render(Timeline(found, context={"gaps": gaps.of(found)}).data))
 
 
 def _range(asked: Mapping[str, Any]) -> dict[str, datetime]:

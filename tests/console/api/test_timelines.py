@@ -40,6 +40,7 @@ def test_a_timeline_says_what_counts_and_of_which_device(sam: Caller, patient: P
                         "high": [0.125],
                     }
                 ],
+                "gaps": content["series"][0]["gaps"],
                 "every_source": None,
             }
         ],
@@ -47,6 +48,9 @@ def test_a_timeline_says_what_counts_and_of_which_device(sam: Caller, patient: P
         "conflicts": [],
         "more_conflicts": False,
     }
+    before, after = content["series"][0]["gaps"]
+    assert (before["why"], before["end"]) == ("not_connected", at)
+    assert (after["why"], after["start"]) == ("not_synced", at)
 
 
 def test_the_loser_of_a_conflict_is_shown_on_request(

@@ -16,7 +16,14 @@ export function unnamed(lines, strips) {
   return Object.keys(STAGES).map(Number).filter((stage) => found.has(stage) && (stage === IN_BED) !== strips);
 }
 
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const colours = new Map(); // asked for thousands of times a frame
+
+export function colour(name) {
+  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return colours.get(name);
+}
+
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.clear());
 
 function clipped(chart, paint) {
   const { ctx, bbox } = chart;
@@ -118,6 +125,28 @@ function steps(chart, ctx, line) {
     ctx.lineTo(left, up(chart, after));
   }
   ctx.stroke();
+}
+
+// Where there are no data: hatched, so that it is neither zero nor a line that was forgotten.
+export function gaps(chart, silent) {
+  const apart = 7 * uPlot.pxRatio;
+  silent.forEach(({ start, end }) => {
+    clipped(chart, (ctx, bbox) => {
+      const [left, right] = [across(chart, start), across(chart, end)].map((at) => Math.min(Math.max(at, bbox.left), bbox.left + bbox.width));
+      ctx.beginPath();
+      ctx.rect(left, bbox.top, right - left, bbox.height);
+      ctx.clip();
+      ctx.strokeStyle = colour("dim");
+      ctx.globalAlpha = 0.35;
+      ctx.lineWidth = uPlot.pxRatio;
+      ctx.beginPath();
+      for (let at = left - (left % apart) - bbox.height; at < right; at += apart) {
+        ctx.moveTo(at, bbox.top + bbox.height);
+        ctx.lineTo(at + bbox.height, bbox.top);
+      }
+      ctx.stroke();
+    });
+  });
 }
 
 // The patient's own usual range, behind the line it belongs to.
