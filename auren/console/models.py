@@ -13,8 +13,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from auren.console.exports.models import Export, ExportPart
+from auren.console.second_factor import RecoveryCode, SecondFactor
 
-__all__ = ["AccessToken", "Export", "ExportPart"]
+__all__ = ["AccessToken", "Export", "ExportPart", "RecoveryCode", "SecondFactor"]
 
 MARK = "auren_"  # lets a scanner of repositories and logs know one when it sees one
 NOTED_EVERY = timedelta(minutes=1)

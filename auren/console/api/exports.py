@@ -11,12 +11,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from auren.audit.trail import note
 from auren.console.api.access import user_of
 from auren.console.api.asking import Body, Instant, Listed, MetricNames, Number, Query, within
 from auren.console.api.lists import ListView, page_of
 from auren.console.api.problems import Problem
 from auren.console.api.views import ApiView, CostlyView
-from auren.console.exports.asking import TooMany, Wanted, ask, exportable, exports_of, is_ready
+from auren.console.exports.asking import CannotBeMade, TooMany, Unfit, Wanted, ask, exportable, exports_of, is_ready
 from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import ALL_METRICS
 from auren.console.exports.models import Export as ExportRow
@@ -100,7 +101,10 @@ WAITING = {
 class AskForExport(ApiView):
     """A short one is `done` at once. A long one is `waiting`, then `running`: ask for it again until it is `done`.
 
-    That it was asked for is written down, and stays so. 409 while five of yours are not finished.
+    A `pdf` is a report: of the patient's whole days that the range touches, 366 at most, without those to come. It
+    chooses its metrics itself, takes what the timeline counts, and always waits to be made.
+    That it was asked for is written down, and stays so. 409 while five of yours are not finished, and for a report
+    where the system lacks libraries, which the answer names.
     """
 
     operation = "ask_for_export"
@@ -133,9 +137,11 @@ class Exports(ListView):
         within(asked, MOST_DAYS)
         person = get_object_or_404(exportable(user_of(request)), pk=asked["patient_id"])
         try:
-            export = ask(user_of(request), person, _wanted(asked))
-        except TooMany as error:
+            export = ask(user_of(request), person, _wanted(asked), who=request)
+        except (TooMany, CannotBeMade) as error:
             raise Problem("not-possible", str(error)) from error
+        except Unfit as error:
+            raise Problem("bad-range", str(error)) from error
         address = reverse("api-export", args=[export.pk])
         return Response(Export(export).data, status=201, headers={"Location": address})
 
@@ -159,11 +165,13 @@ class OneExport(ApiView):
 
     def get(self, request: Request, pk: int) -> Response:
         Query.of(request)
-        return Response(Export(_mine(request, pk)).data)
+        export = _mine(request, pk)
+        note(request, export)
+        return Response(Export(export).data)
 
 
 class ExportContent(CostlyView):
-    """CSV or a FHIR R4 Bundle, as docs/exports.md has them, compressed for whoever takes gzip.
+    """CSV, a FHIR R4 Bundle or a report as PDF, as docs/exports.md has them, compressed for whoever takes gzip.
 
     409 while it is not made yet, and when it is not there any more.
     """
@@ -172,7 +180,7 @@ class ExportContent(CostlyView):
     summary = "An export's file"
     example = None
     shown = Export
-    files = ("text/csv", "application/fhir+json")
+    files = ("text/csv", "application/fhir+json", "application/pdf")
     tells = ("not-possible",)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:  # noqa: ARG002
@@ -183,6 +191,7 @@ class ExportContent(CostlyView):
     def get(self, request: Request, pk: int) -> HttpResponseBase:
         Query.of(request)
         export = _mine(request, pk)
+        note(request, export, detail=export.format)
         if export.unfinished:
             raise Problem("not-possible", "It is being made: ask for the export until its `state` is `done`.")
         if not is_ready(export):
@@ -203,6 +212,6 @@ class CancelExport(ApiView):
         Query.of(request)
         Body.of(request)
         export = _mine(request, pk)
-        if not export.cancel():
+        if not export.cancel(who=request):
             raise Problem("not-possible", "It was finished already.")
         return Response(Export(_mine(request, pk)).data)

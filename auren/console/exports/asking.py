@@ -1,6 +1,6 @@
 """Asking for an export: who may, what may be asked for, and whether it is short enough to be made on the spot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,19 +14,31 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils import timezone
 
+from auren.audit.models import Verb
+from auren.audit.trail import record
 from auren.biometrics.metrics import METRICS
+from auren.biometrics.timeline import Window
 from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import Export, kept_for
 from auren.console.exports.selecting import selection_of
-from auren.console.views import DAYS, EARLIEST, LATEST, patients_of
+from auren.console.views import DAYS, EARLIEST, LATEST, patients_of, zone_of
 from devices.models import Patient
 
 RIGHT = "console.export_samples"
 MOST_UNFINISHED = 5  # of one person
+MOMENT = timedelta(microseconds=1)
 
 
 class TooMany(Exception):
     """The text says what to do."""
+
+
+class CannotBeMade(Exception):
+    """Not on this machine: the text says what it lacks."""
+
+
+class Unfit(Exception):
+    """Not of this range or these metrics: the text says what would do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,13 @@ def exports_of(user: User) -> QuerySet[Export]:
     return Export.objects.filter(user=user, patient__in=exportable(user)).select_related("patient")
 
 
-def ask(user: User, person: Patient, wanted: Wanted) -> Export:
-    """File it. A short one is done at once; a long one waits for `manage.py make_exports`. Raises `TooMany`."""
+def ask(user: User, person: Patient, wanted: Wanted, *, who: Any) -> Export:
+    """File it. A short one is done at once; a long one, and any report, waits for `manage.py make_exports`.
+
+    Raises `TooMany`, `CannotBeMade` and `Unfit`.
+    """
+    if FORMATS[wanted.format].report:
+        wanted = report_of(person, wanted)
     export = Export(
         user=user,
         requested_by=user.get_username(),
@@ -62,16 +79,35 @@ def ask(user: User, person: Patient, wanted: Wanted) -> Export:
         metrics=list(wanted.metrics),
         every_source=wanted.every_source,
     )
-    samples = selection_of(export).count(most=settings.SHORT_EXPORT_SAMPLES + 1)
-    if samples <= settings.SHORT_EXPORT_SAMPLES:
-        finish_at_once(export, samples)
+    if not FORMATS[export.format].report:
+        samples = selection_of(export).count(most=settings.SHORT_EXPORT_SAMPLES + 1)
+        if samples <= settings.SHORT_EXPORT_SAMPLES:
+            finish_at_once(export, samples)
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         if not export.direct and Export.unfinished_of(user) >= MOST_UNFINISHED:
             raise TooMany(f"{MOST_UNFINISHED} exports of yours are not finished: wait for one, or cancel one.")
         export.save()
+        record(who, Verb.EXPORT, export, detail=wanted.format)
     export.refresh_from_db(fields=["requested_at"])
     return export
+
+
+def report_of(person: Patient, wanted: Wanted) -> Wanted:
+    """The same of whole days, up to the one that runs: those to come have no data. Raises as `ask` does."""
+    kind, zone = FORMATS[wanted.format], zone_of(person)
+    if wanted.metrics:
+        raise Unfit("A report chooses its metrics itself: name none, or ask for another format.")
+    start_at, end_at = Window(person.pk, wanted.start_at, wanted.end_at, zone).whole_days()
+    end_at = min(end_at, Window(person.pk, timezone.now(), timezone.now() + MOMENT, zone).whole_days()[1])
+    days = (end_at.astimezone(zone).date() - start_at.astimezone(zone).date()).days
+    if days < 1:
+        raise Unfit("A report cannot begin in the future.")
+    if kind.most_days and days > kind.most_days:
+        raise Unfit(f"A report is of {kind.most_days} days or fewer; these are {days:,}.")
+    if missing := kind.lacking():
+        raise CannotBeMade(missing)
+    return replace(wanted, start_at=start_at, end_at=end_at, every_source=False)
 
 
 def finish_at_once(export: Export, samples: int) -> None:

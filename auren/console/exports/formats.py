@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 from auren.console.exports import fhir, spreadsheet
 from auren.console.exports.reading import Piece, Selection
+from auren.console.report import assembly, libraries
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`pieces` yields the whole file in order, and never holds much of it."""
+    """`pieces` yields the whole file in order, and never holds much of it; an empty one only says that it is alive.
+
+    A `report` is always made outside the web process, of whole days, at most `most_days` of them, and chooses its
+    metrics and devices itself. `lacking` says what this machine lacks for it, if anything.
+    """
 
     name: str
     label: str
@@ -17,6 +22,9 @@ class Format:
     suffix: str
     media_type: str
     pieces: Callable[[Selection], Iterator[Piece]]
+    report: bool = False
+    most_days: int | None = None
+    lacking: Callable[[], str] = str
 
 
 FORMATS = {
@@ -37,6 +45,17 @@ FORMATS = {
             "fhir.json",
             "application/fhir+json; charset=utf-8",
             fhir.pieces,
+        ),
+        Format(
+            "pdf",
+            "Report (PDF)",
+            "a summary of up to a year for a patient's file, to print",
+            "pdf",
+            "application/pdf",
+            assembly.pieces,
+            report=True,
+            most_days=assembly.MOST_DAYS,
+            lacking=libraries.lacking,
         ),
     )
 }

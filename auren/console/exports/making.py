@@ -24,6 +24,7 @@ from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import Export, ExportPart, kept_for
 from auren.console.exports.reading import Piece
 from auren.console.exports.selecting import selection_of
+from auren.console.report.rendering import Unmakeable
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,8 @@ class Maker:
             most = settings.MAX_EXPORT_BYTES // 2**20
             why = f"The file is larger than {most} MiB compressed. Ask for a shorter range or fewer metrics."
             self._end(export, token, "failed", error=why)
+        except Unmakeable as error:
+            self._end(export, token, "failed", error=str(error))
         except (OperationalError, InterfaceError):
             raise
         except Exception as error:
@@ -137,7 +140,7 @@ class Maker:
                 raise Interrupted
             waiting += packer.compress(piece.content)
             self._count(export, piece)
-            if piece.samples or len(waiting) >= self.part:
+            if piece.samples or not piece.content or len(waiting) >= self.part:
                 self._keep(export, token, waiting, least=self.part)
         waiting += packer.flush()
         self._keep(export, token, waiting, least=1, last=True)

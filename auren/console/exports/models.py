@@ -1,13 +1,15 @@
 """What was asked for, and what was made of it. The row stays when the file is gone: health data has left by it."""
 
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Now
 
+from auren.audit.models import Verb
+from auren.audit.trail import record
 from auren.biometrics.metrics import BY_NAME, METRICS
 from devices.models import Patient
 
@@ -20,7 +22,7 @@ class Export(models.Model):
     `stored_size` what its parts take; `starts` counts how often making it has begun.
     """
 
-    FORMATS: ClassVar = [("csv", "CSV"), ("fhir", "FHIR R4")]
+    FORMATS: ClassVar = [("csv", "CSV"), ("fhir", "FHIR R4"), ("pdf", "Report (PDF)")]
     STATES: ClassVar = [(state, state) for state in ("waiting", "running", "done", "failed", "cancelled", "expired")]
     UNFINISHED: ClassVar = ("waiting", "running")
 
@@ -78,12 +80,14 @@ class Export(models.Model):
     def labels(self) -> list[str]:
         return [BY_NAME[name].label for name in self.metrics if name in BY_NAME]
 
-    def cancel(self) -> bool:
+    def cancel(self, *, who: Any) -> bool:
         """Whether there was anything left to cancel. Whoever is making it notices at the next page."""
-        unfinished = Export.objects.filter(pk=self.pk, state__in=self.UNFINISHED)
-        if not unfinished.update(state="cancelled", finished_at=Now(), lease_token=None, lease_until=None):
-            return False
-        ExportPart.objects.filter(export_id=self.pk).delete()
+        with transaction.atomic():
+            unfinished = Export.objects.filter(pk=self.pk, state__in=self.UNFINISHED)
+            if not unfinished.update(state="cancelled", finished_at=Now(), lease_token=None, lease_until=None):
+                return False
+            ExportPart.objects.filter(export_id=self.pk).delete()
+            record(who, Verb.CANCEL, self)
         return True
 
     @classmethod

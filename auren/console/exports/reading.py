@@ -80,6 +80,10 @@ class Selection:
     end_at: datetime
     metrics: tuple[Metric, ...]
     every_source: bool
+    # What a report says beside the data.
+    name: str = ""
+    asked_by: str = ""
+    number: int | None = None
 
     def count(self, most: int | None = None) -> int:
         """How many samples there are; with `most`, no more than that are counted."""

@@ -15,4 +15,7 @@ def selection_of(export: Export) -> Selection:
         export.end_at,
         chosen_metrics(export.metrics),
         export.every_source,
+        person.display_name,
+        export.requested_by,
+        export.pk,
     )

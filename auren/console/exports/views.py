@@ -9,7 +9,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from auren.console.exports.asking import ExportForm, TooMany, ask, exportable, exports_of, is_ready
+from auren.audit.trail import note
+from auren.console.exports.asking import CannotBeMade, ExportForm, TooMany, Unfit, ask, exportable, exports_of, is_ready
 from auren.console.exports.formats import FORMATS
 from auren.console.exports.models import Export
 from auren.console.exports.sending import answer, file_name
@@ -28,15 +29,15 @@ def ask_for_one(request: HttpRequest, pk: int) -> HttpResponse:
     form = ExportForm(zone_of(person), request.POST if request.method == "POST" else None)
     if form.is_bound and form.is_valid():
         try:
-            export = ask(user, person, form.wanted())
-        except TooMany as error:
+            export = ask(user, person, form.wanted(), who=request)
+        except (TooMany, CannotBeMade, Unfit) as error:
             form.add_error(None, str(error))
         else:
             return redirect(reverse("export", args=[export.pk]) + ("?begin" if export.direct else ""))
     context = {
         **_place(user, person),
         "form": form,
-        "formats": FORMATS.values(),
+        "formats": [(one, one.lacking()) for one in FORMATS.values()],
         "zone": zone_of(person).key,
         "earlier": exports_of(user).filter(patient=person).order_by("-id")[:SHOWN],
     }
@@ -48,6 +49,7 @@ def ask_for_one(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 def progress(request: HttpRequest, pk: int) -> HttpResponse:
     export = _mine(request, pk)
+    note(request, export)
     zone = zone_of(export.patient)
     ready = is_ready(export)
     context = {
@@ -71,6 +73,7 @@ def progress(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 def content(request: HttpRequest, pk: int) -> HttpResponseBase:
     export = _mine(request, pk)
+    note(request, export, detail=export.format)
     if not is_ready(export):
         return redirect("export", export.pk)
     return answer(request, export)
@@ -81,7 +84,7 @@ def content(request: HttpRequest, pk: int) -> HttpResponseBase:
 @login_required
 def cancel(request: HttpRequest, pk: int) -> HttpResponse:
     export = _mine(request, pk)
-    export.cancel()
+    export.cancel(who=request)
     return redirect("export", export.pk)
 
 

@@ -7,6 +7,7 @@ from pytest_django import Settings
 
 from auren.biometrics.models import Source
 from auren.console.models import Export
+from auren.console.report import libraries
 from devices.models import Assignment, Patient
 from tests.biometrics.stored import NOON, store
 from tests.console.api.conftest import Caller, problem
@@ -73,7 +74,8 @@ def test_when_the_patient_is_yours_no_more_the_export_is_not_either(clara: Calle
     [
         ({"to": NOON.isoformat()}, "bad-range"),
         ({"from": "2026-11-13T12:00:00"}, "bad-body"),
-        ({"format": "pdf"}, "bad-body"),
+        ({"format": "xml"}, "bad-body"),
+        ({"format": "pdf"}, "bad-range"),  # of some metrics
         ({"metrics": ["mood"]}, "bad-body"),
         ({"sources": "mine"}, "bad-body"),
         ({"every": True}, "bad-body"),
@@ -91,3 +93,22 @@ def test_one_that_waits_can_be_cancelled_once(clara: Caller, heart: Patient, set
     assert clara.post(f"/exports/{export['id']}/cancel").json()["state"] == "cancelled"
     assert problem(clara.post(f"/exports/{export['id']}/cancel")) == (409, "not-possible")
     assert problem(clara.get(f"/exports/{export['id']}/content")) == (409, "not-possible")
+
+
+def test_a_report_is_of_whole_days_and_always_waits(
+    clara: Caller, heart: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "LIBRARIES", {})  # it is not made here
+    export = clara.post("/exports", body(heart, format="pdf", metrics=[])).json()
+    assert (export["state"], export["sources"]) == ("waiting", "settled")
+    assert (export["from"], export["to"]) == ("2026-11-12T23:00:00Z", "2026-11-14T23:00:00Z")
+
+
+def test_where_libraries_are_missing_a_report_is_a_409_that_names_them(
+    clara: Caller, heart: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(libraries.LIBRARIES, "libnowhere.so.0", "libpango-1.0-0")
+    answer = clara.post("/exports", body(heart, format="pdf", metrics=[]))
+    assert problem(answer) == (409, "not-possible")
+    assert "apt-get install libpango-1.0-0" in answer.json()["detail"]
+    assert not Export.objects.exists()

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from pytest_django import Settings
 
+from auren.audit.trail import Actor
 from auren.biometrics.models import Sample, Source
 from auren.console.exports import making, reading
 from auren.console.exports.asking import Wanted, ask
@@ -55,7 +56,7 @@ def fill(patient: Patient, by: Source, count: int) -> None:
 
 
 def asked(user: User, person: Patient, kind: str = "csv") -> Export:
-    return ask(user, person, Wanted(NOON, NOON + timedelta(days=1), kind, ("heart_rate",)))
+    return ask(user, person, Wanted(NOON, NOON + timedelta(days=1), kind, ("heart_rate",)), who=Actor())
 
 
 def maker(lease: float = 30, part: int = 64) -> Maker:
@@ -164,12 +165,12 @@ def test_a_stopped_maker_hands_its_export_back_and_leaves_nothing(clinician: Use
 def test_a_cancelled_export_stops_at_the_next_page_and_keeps_nothing(clinician: User, history: Patient) -> None:
     export = asked(clinician, history)
     held_by, token = abandoned(export, pages=2)
-    assert export.cancel()
+    assert export.cancel(who=Actor())
     with pytest.raises(Lost):
         held_by._keep(export, token, bytearray(b"more"), least=1)
     assert fresh(export).state == "cancelled"
     assert not ExportPart.objects.exists()
-    assert not export.cancel()
+    assert not export.cancel(who=Actor())
 
 
 def test_erasing_the_patient_removes_exports_even_while_one_is_made(clinician: User, history: Patient) -> None:

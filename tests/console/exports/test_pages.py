@@ -19,6 +19,7 @@ from pytest_django import Settings
 from auren.biometrics.models import Source
 from auren.console.exports.making import Maker
 from auren.console.exports.models import Export
+from auren.console.report import libraries
 from devices.models import Assignment, Patient
 from tests.biometrics.stored import NOON, store
 from tests.console.conftest import person, signed_in
@@ -66,7 +67,7 @@ def test_the_patients_page_leads_to_the_form(clinic: Client, patient: Patient, a
     assert ask_page(patient) in clinic.get(f"/patients/{patient.pk}/").content.decode()
     page = clinic.get(ask_page(patient)).content.decode()
     assert "Europe/Berlin" in page
-    assert page.count('type="radio"') == 4
+    assert page.count('type="radio"') == 5
     assert page.count(f'value="{timezone.now().astimezone(ZoneInfo("Europe/Berlin")):%Y-%m-%d}"') == 1
 
 
@@ -207,7 +208,10 @@ def test_the_admin_lists_who_exported_what_and_offers_no_file(
         ({"start": "yesterday"}, "Enter a valid date."),
         ({"end": "9999-12-31"}, "Choose a day between the years 2000 and 2099."),
         ({"start": "0001-01-01"}, "Choose a day between the years 2000 and 2099."),
-        ({"format": "pdf"}, "pdf is not one of the available choices"),
+        ({"format": "xml"}, "xml is not one of the available choices"),
+        ({"format": "pdf", "metrics": ["steps"]}, "A report chooses its metrics itself"),
+        ({"format": "pdf", "start": "2025-11-11"}, "A report is of 366 days or fewer; these are 368."),
+        ({"format": "pdf", "start": "2098-01-01", "end": "2098-01-02"}, "A report cannot begin in the future."),
         ({"metrics": ["mood"]}, "mood is not one of the available choices"),
         ({"sources": ""}, "This field is required."),
     ],
@@ -276,3 +280,29 @@ def test_an_external_id_makes_no_other_header(
     Patient.objects.update(external_id='a"; x=\r\n../b')
     response = clinic.get(file_of(posted(clinic, patient)))
     assert response.headers["Content-Disposition"].startswith('attachment; filename="auren-a___x___.._b-2026')
+
+
+def test_where_libraries_are_missing_the_page_names_the_package_and_files_nothing(
+    clinic: Client, patient: Patient, assigned: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(libraries.LIBRARIES, "libnowhere.so.0", "libpango-1.0-0")
+    page = clinic.get(ask_page(patient)).content.decode()
+    assert "the system lacks libpango-1.0-0" in page
+    assert 'value="pdf" disabled' in page
+    response = clinic.post(ask_page(patient), {**FORM, "format": "pdf"})
+    assert response.status_code == 400
+    assert "the system lacks libpango-1.0-0" in response.content.decode()
+    assert not Export.objects.exists()
+
+
+def test_a_maker_without_the_libraries_fails_the_report_by_name_and_goes_on(
+    clinic: Client, patient: Patient, assigned: Assignment, heart: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = Export.objects.create(
+        requested_by="clara", patient=patient, format="pdf", start_at=NOON, end_at=NOON + timedelta(days=1)
+    )
+    monkeypatch.setitem(libraries.LIBRARIES, "libnowhere.so.0", "libpango-1.0-0")
+    make()
+    export.refresh_from_db()
+    assert export.state == "failed"
+    assert "the system lacks libpango-1.0-0" in export.error
