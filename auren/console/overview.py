@@ -99,7 +99,8 @@ def last_hour() -> Section:
     median, slowest = _latency(since)
     if median is not None:
         words = f"from receipt to stored in the median, {slowest:,.1f} s in the 99th percentile of the latest webhooks"
-        facts.append(Fact("plain", f"{median:,.1f} s", words))
+        measured = at("webhooks_delivery", age="hour", origin__exact="webhook")
+        facts.append(Fact("plain", f"{median:,.1f} s", words, measured))
     return Section("The last hour", "webhooks.view_delivery", "", facts)
 
 
@@ -154,7 +155,8 @@ def kafka() -> Section:
     unsent = Number.of(Delivery.objects.filter(state="stored", outbox__isnull=False))
     refused = Delivery.objects.filter(outbox__isnull=False, publish_at__gt=timezone.now()).exists()
     if refused:
-        facts.append(Fact("bad", "refused", "Kafka did not take a message: it is tried again every few seconds"))
+        words = "Kafka did not take a message: it is tried again every few seconds"
+        facts.append(Fact("bad", "refused", words, at("webhooks_delivery", state__exact="stored")))
     if unsent:
         level = "warn" if refused else "plain"
         facts.append(
@@ -171,7 +173,12 @@ def kafka() -> Section:
 def vendors() -> Section:
     standing = Outage.objects.filter(closed_at=None, seen_at__gt=timezone.now() - OUTAGE_SEEN)
     facts = [
-        Fact("bad", str(dict(Link.VENDORS)[vendor]), f"is not asked since {ago(since)}: it kept failing")
+        Fact(
+            "bad",
+            str(dict(Link.VENDORS)[vendor]),
+            f"is not asked since {ago(since)}: it kept failing",
+            at("webhooks_delivery", vendor__exact=vendor, state__exact="retrying"),
+        )
         for vendor, since in standing.values_list("vendor").annotate(since=Min("opened_at")).order_by("vendor")
     ]
     return Section("Vendors", "devices.view_link", "Every vendor is asked: no circuit breaker is open.", facts)

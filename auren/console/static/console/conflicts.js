@@ -20,7 +20,27 @@ function sentence(conflict, clock) {
   const often = conflict.count > 1 ? `, ${conflict.count} times` : "";
   const open = conflict.state === "open" ? " Open: waits for a person." : "";
   const when = conflict.end - conflict.start <= QUARTER ? clock.short(conflict.start) : clock.span(conflict.start, conflict.end);
-  return [when, `${conflict.label}${often}: ${values}. ${conflict.winner} drawn: ${conflict.why}.${open}`];
+  const what = `${conflict.label}${conflict.daily ? ", whole day" : ""}${often}: ${values}`;
+  const apart = `${amounts(conflict.apart, conflict.apart, conflict.unit)} apart${conflict.count > 1 ? " at most" : ""}`;
+  const agreed = `up to ${amounts(conflict.tolerance, conflict.tolerance, conflict.unit)} agrees`;
+  return [when, `${what}: ${apart}, ${agreed}. ${conflict.winner} drawn: ${conflict.why}.${open}`];
+}
+
+// Side by side, and where it is decided.
+function details(conflict, when) {
+  const link = document.createElement("a");
+  link.className = "button quiet";
+  link.href = `${document.getElementById("timeline").dataset.conflicts}${conflict.id}/`;
+  link.textContent = "Details";
+  link.setAttribute("aria-label", `Details of ${conflict.label}, ${when}, and deciding it`);
+  return link;
+}
+
+function acts(...buttons) {
+  const group = document.createElement("span");
+  group.className = "acts";
+  group.append(...buttons);
+  return group;
 }
 
 function entry(conflict, clock, onShow) {
@@ -33,7 +53,7 @@ function entry(conflict, clock, onShow) {
   button.textContent = "Show";
   button.setAttribute("aria-label", `Show ${time.textContent} in the charts`);
   button.addEventListener("click", () => onShow(conflict));
-  item.append(time, text, button);
+  item.append(time, text, acts(button, details(conflict, time.textContent)));
   return item;
 }
 

@@ -131,12 +131,27 @@ function axes(shape, lines, clock) {
   ];
 }
 
-function painted(shape, lines, conflicts) {
+// Where a lane is hatched: alike metrics, as scores are, share what none of them has; of others the first one speaks.
+function silences(lane) {
+  const regular = lane.series.filter(({ lines, gaps }) => lines.length && gaps);
+  const alike = regular.every(({ shape }) => shape === regular[0].shape);
+  const silent = (alike ? regular : regular.slice(0, 1)).map(({ gaps }) => gaps);
+  const shared = (ours, theirs) => ours.flatMap((one) => theirs
+    .map((other) => ({ ...one, start: Math.max(one.start, other.start), end: Math.min(one.end, other.end) }))
+    .filter(({ start, end }) => start < end));
+  return silent.length ? silent.reduce(shared) : [];
+}
+
+// Every metric's own gaps, for the table.
+const silentRows = (lane) => lane.series.flatMap((series) => (series.lines.length ? (series.gaps ?? []).map((gap) => ({ ...gap, label: series.label })) : []));
+
+function painted(shape, lines, conflicts, silent) {
   const columns = new Set(lines.map(({ own, line }) => (own ? String(line.sources) : "settled")));
   const order = [...columns];
   const placed = lines.map((one) => ({ ...one, place: order.indexOf(one.own ? String(one.line.sources) : "settled"), places: order.length }));
   return (chart) => {
     usualOf(lines).forEach(({ usual, stroke }) => draw.usual(chart, usual, stroke));
+    draw.gaps(chart, silent);
     if (shape === "bars") draw.bars(chart, placed);
     if (shape === "stages") (compared(lines) ? draw.strips : draw.hypnogram)(chart, lines);
     draw.marks(chart, conflicts);
@@ -156,7 +171,7 @@ function key(list, box, ...said) {
   list.append(entry);
 }
 
-function legend(list, shape, lines, conflicts) {
+function legend(list, shape, lines, conflicts, silent) {
   const stages = shape === "stages";
   const outputs = lines.map(({ label, stroke }) => {
     const output = document.createElement("output");
@@ -171,6 +186,7 @@ function legend(list, shape, lines, conflicts) {
     key(list, swatch("band", `${stroke}40`), `${metric}, usual ${low}–${high} (${usual.days} of 30 days)`);
   });
   if (conflicts.length) key(list, swatch("mark"), "devices disagree");
+  if (silent.length) key(list, swatch("gap"), "no data");
   return outputs;
 }
 
@@ -191,12 +207,13 @@ function rowAt(line, at, reach) {
   return distance <= reach ? best : -1;
 }
 
-function summary(title, shape, lines) {
+function summary(title, shape, lines, silent) {
   const values = lines.flatMap(({ line }) => line.value.filter((value) => value !== null));
   const devices = lines.map(({ label }) => label).join("; ");
   if (shape === "stages") return `${title}: ${devices}. The table below has every stage.`;
   const usual = usualOf(lines).map((one) => ` Usual for this patient: ${said(shape, one.usual.low)} to ${said(shape, one.usual.high)}.`).join("");
-  return `${title}: ${devices}.${usual} From ${said(shape, Math.min(...values))} to ${said(shape, Math.max(...values))}. The table below has every value.`;
+  const gaps = silent.length ? ` ${silent.length} ${silent.length === 1 ? "gap" : "gaps"} without data.` : "";
+  return `${title}: ${devices}.${usual}${gaps} From ${said(shape, Math.min(...values))} to ${said(shape, Math.max(...values))}. The table below has every value.`;
 }
 
 export class LaneChart {
@@ -208,6 +225,8 @@ export class LaneChart {
     this.lines = dressed(lane);
     this.shape = lane.series[0].shape;
     this.conflicts = conflicts;
+    this.silent = silences(lane);
+    this.silentRows = silentRows(lane);
     this.holder = this.section.querySelector(".chart");
     const list = this.section.querySelector(".legend");
     list.replaceChildren();
@@ -223,10 +242,14 @@ export class LaneChart {
   }
 
   draw(lane, list) {
-    this.outputs = legend(list, this.shape, this.lines, this.conflicts);
-    this.holder.setAttribute("aria-label", summary(lane.title, this.shape, this.lines));
+    this.outputs = legend(list, this.shape, this.lines, this.conflicts, this.silent);
+    this.holder.setAttribute("aria-label", summary(lane.title, this.shape, this.lines, this.silent));
     const { series, bands, data } = aligned(this.lines);
     this.chart = new uPlot({ ...this.options(lane.key), series, bands }, data, this.holder);
+    this.note = document.createElement("p");
+    this.note.className = "gap-note";
+    this.note.hidden = true;
+    this.chart.over.append(this.note);
   }
 
   options(key) {
@@ -242,7 +265,7 @@ export class LaneChart {
       axes: axes(this.shape, this.lines, page.clock),
       cursor: this.cursor(),
       hooks: {
-        draw: [painted(this.shape, this.lines, this.conflicts)],
+        draw: [painted(this.shape, this.lines, this.conflicts, this.silent)],
         setSelect: [(chart) => this.selected(chart)],
         setCursor: [(chart) => this.pointed(chart)],
       },
@@ -276,7 +299,20 @@ export class LaneChart {
       const row = at === null ? -1 : rowAt(line, at, reach);
       this.outputs[place].textContent = at === null ? "" : said(shape, line.value[row]);
     });
+    if (this.note) this.explain(chart, at);
     this.page.onCursor(at);
+  }
+
+  // Why there is nothing under the pointer, on the side of it where there is more room.
+  explain(chart, at) {
+    const gap = at === null ? undefined : this.silent.find(({ start, end }) => at >= start && at < end);
+    this.note.hidden = !gap;
+    if (!gap) return;
+    const { left } = chart.cursor;
+    const rightwards = left < chart.over.clientWidth / 2;
+    this.note.textContent = `No data, ${this.page.clock.span(gap.start, gap.end)}. ${gap.text}`;
+    this.note.style.left = rightwards ? `${left + 12}px` : "auto";
+    this.note.style.right = rightwards ? "auto" : `${chart.over.clientWidth - left + 12}px`;
   }
 
   rescale() {

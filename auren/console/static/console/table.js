@@ -11,19 +11,25 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-function rowsOf(lines) {
+function rowsOf(lines, silent) {
   const rows = lines.flatMap(({ line, shape, label }) =>
     line.value.map((value, row) => ({
       shape, label, value, start: line.start[row], end: line.end[row], low: line.low?.[row], high: line.high?.[row],
     })),
   );
-  return rows.sort((one, other) => other.start - one.start);
+  const values = rows.filter(({ value }) => value !== null); // a gap of one device may be another's line
+  const gaps = silent.map(({ label, text, start, end }) => ({ label, text, start, end, value: null }));
+  return [...values, ...gaps].sort((one, other) => other.start - one.start);
 }
 
 function rowElement(row, clock, banded) {
   const made = document.createElement("tr");
   made.append(element("th", clock.span(row.start, row.end), { scope: "row" }), element("td", row.label));
-  made.append(element("td", row.value === null ? "no data" : said(row.shape, row.value), { class: "number" }));
+  if (row.value === null) {
+    made.append(element("td", `no data. ${row.text}`, { colspan: banded ? 3 : 1 }));
+    return made;
+  }
+  made.append(element("td", said(row.shape, row.value), { class: "number" }));
   if (banded) {
     made.append(element("td", said(row.shape, row.low), { class: "number" }), element("td", said(row.shape, row.high), { class: "number" }));
   }
@@ -37,8 +43,8 @@ function head(banded) {
   return made;
 }
 
-export function fill(place, title, lines, clock) {
-  const rows = rowsOf(lines);
+export function fill(place, title, lines, silent, clock) {
+  const rows = rowsOf(lines, silent);
   const banded = rows.some(({ low }) => low !== undefined);
   const table = document.createElement("table");
   const cut = rows.length > MOST_ROWS ? ` The newest ${MOST_ROWS} of ${rows.length} rows; zoom in for the others.` : "";

@@ -28,6 +28,7 @@ let answer = null;
 let asking = null;
 let [asked, etag] = ["", ""]; // what `answer` answers, and under which mark: the server says 304 where nothing changed
 let timer = 0;
+const [near, late] = [new Set(), new Set()]; // sections in sight, or almost, and those whose chart shows an older view
 
 const page = {
   clock,
@@ -37,21 +38,34 @@ const page = {
   onCursor: (at) => { part("cursor").textContent = at === null ? "" : clock.full(at); },
 };
 
-function show(from, to) {
+function show(from, to, how) {
   const span = Math.min(Math.max(to - from, SHORTEST), LONGEST);
   const center = (from + to) / 2;
   const end = Math.min(center + span / 2, Date.now() / 1000 + DAY);
   view = { from: end - span, to: end };
   follows = endsNow();
-  lanes.forEach((lane) => lane.rescale());
+  lanes.forEach(rescale);
   describe();
   clearTimeout(timer);
-  timer = setTimeout(settle, PATIENCE);
+  timer = setTimeout(() => settle(how), PATIENCE);
 }
 
-function settle() {
+// A lane out of sight follows when it comes into sight.
+function rescale(lane) {
+  if (near.has(lane.section)) lane.rescale();
+  else late.add(lane.section);
+}
+
+function catchUp(entries) {
+  entries.forEach(({ target, isIntersecting }) => {
+    near[isIntersecting ? "add" : "delete"](target);
+    if (isIntersecting && late.delete(target)) lanes.find(({ section }) => section === target)?.rescale();
+  });
+}
+
+function settle(how) {
   remember();
-  load();
+  load(how);
 }
 
 function endsNow() {
@@ -62,9 +76,9 @@ function now() {
   return Date.now() / 1000;
 }
 
-const last = (days) => show(now() - days * DAY, now());
+const last = (days, how) => show(now() - days * DAY, now(), how);
 const days = () => Math.round(((view.to - view.from) / DAY) * 100) / 100;
-const iso = (at) => new Date(Math.round(at) * 1000).toISOString().replace(".000", "");
+const iso = (at) => new Date(Math.floor(at) * 1000).toISOString().replace(".000", "");
 
 // The address holds the view, so that it can be sent and kept. One that ends now is kept as its length.
 function remember() {
@@ -101,13 +115,14 @@ function address() {
   return `${root.dataset.url}?${query}`;
 }
 
-async function load() {
+// `quiet` says that the page asks by itself: a session does not go on for that.
+async function load({ quiet = false } = {}) {
   asking?.abort();
   asking = new AbortController();
   try {
     const place = address();
     const known = place === asked ? { "If-None-Match": etag } : {};
-    const response = await fetch(place, { signal: asking.signal, headers: { Accept: "application/json", ...known } });
+    const response = await fetch(place, { signal: asking.signal, headers: { Accept: "application/json", ...(quiet && { "X-Auren-Quiet": "1" }), ...known } });
     if (response.status === 304) return undefined;
     if (response.status === 401 || response.status === 404) return window.location.reload(); // the page says why
     const body = await response.json();
@@ -124,15 +139,15 @@ async function load() {
 // New data is drawn where one looks: a view that ends now goes with the time, another one stays.
 function refresh() {
   if (!answer) return;
-  if (follows) last(days());
-  else load();
+  if (follows) last(days(), { quiet: true });
+  else load({ quiet: true });
 }
 
 function fail(error) {
   const retry = document.createElement("button");
   retry.className = "quiet";
   retry.textContent = "Try again";
-  retry.addEventListener("click", load);
+  retry.addEventListener("click", () => load());
   part("failure").replaceChildren(`The data could not be loaded (${error.message}). What is drawn may be old. `, retry);
   part("failure").hidden = false;
 }
@@ -140,17 +155,19 @@ function fail(error) {
 function redraw() {
   if (!answer) return;
   lanes.forEach((lane) => lane.remove());
+  late.clear();
   lanes = answer.lanes.map((lane) => new LaneChart(lane, answer.conflicts.filter((one) => one.lane === lane.key), page));
   tellAbsent();
   lanes.forEach((lane) => tabulate(lane.section.querySelector("details"), lane));
   list(part("conflicts"), answer.conflicts, answer.more_conflicts, clock, closer);
   admitNothing(lanes.every((lane) => !lane.lines.length));
+  requestAnimationFrame(() => performance.mark("lanes-drawn")); // for bench.pages, and whoever looks at a profile
 }
 
 // An open table follows the view; a closed one is emptied and filled when it is opened.
 function tabulate(details, lane) {
   const place = details.querySelector(".scroll");
-  const write = () => details.open && fill(place, details.querySelector("summary").textContent, lane.lines, clock);
+  const write = () => details.open && fill(place, details.querySelector("summary").textContent, lane.lines, lane.silentRows, clock);
   details.hidden = !lane.lines.length;
   place.replaceChildren();
   details.ontoggle = write;
@@ -161,14 +178,16 @@ function tabulate(details, lane) {
 function tellAbsent() {
   const absent = lanes.filter((lane) => !lane.lines.length);
   lanes.forEach((lane) => { lane.section.hidden = !lane.lines.length && !lane.conflicts.length; });
-  part("absent").textContent = absent.length ? `No data in this range: ${absent.map(({ title }) => title.toLowerCase()).join(", ")}.` : "";
+  const why = [...new Set(answer.lanes.flatMap(({ series }) => series.every(({ lines }) => !lines.length) ? series.flatMap(({ gaps }) => (gaps ?? []).map(({ text }) => text)) : []))];
+  part("absent").textContent = absent.length ? [`No data in this range: ${absent.map(({ title }) => title.toLowerCase()).join(", ")}.`, ...why].join(" ") : "";
 }
 
 function admitNothing(nothing) {
   const whole = Math.round((view.to - view.from) / DAY);
   const last = answer.last_at === null ? "There has never been any." : `Last data: ${clock.year(Math.min(answer.last_at, now()))} (${clock.zone}).`;
   part("nothing").hidden = !nothing;
-  part("nothing").textContent = `No data in ${whole > 1 ? `these ${whole} days` : "this range"}. ${last}`;
+  const why = new Set(answer.lanes.flatMap(({ series }) => series.flatMap(({ gaps }) => (gaps ?? []).map(({ text }) => text))));
+  part("nothing").textContent = [`No data in ${whole > 1 ? `these ${whole} days` : "this range"}. ${last}`, ...why].join(" ");
   part("lanes").hidden = part("absent").hidden = nothing;
 }
 
@@ -210,6 +229,8 @@ part("lanes").addEventListener("wheel", (event) => {
 }, { passive: false });
 every.addEventListener("change", settle);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+const watching = new IntersectionObserver(catchUp, { rootMargin: "300px 0px" });
+root.querySelectorAll(".lane").forEach((section) => watching.observe(section));
 new ResizeObserver(() => lanes.forEach((lane) => lane.resize())).observe(part("lanes"));
 
 every.checked = start.every_source;
