@@ -63,19 +63,18 @@ class VendorApi:
 
     async def warm_up(self, connections: int = WARM_CONNECTIONS) -> None:
         """Open connections before the first call needs them, without a token. That the vendor is away is no fault."""
-        requests = [self._client.build_request("HEAD", "/") for _ in range(connections)]
-        await asyncio.gather(*(exchange(self._client, request) for request in requests), return_exceptions=True)
+        calls = (exchange(self._client, "HEAD", "/") for _ in range(connections))
+        await asyncio.gather(*calls, return_exceptions=True)
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
     async def send(self, path: str, params: dict[str, str] | None, access_token: str) -> Reply:
         """One call, timed, and known to the breaker. Raises `Failed` when no whole answer came."""
         headers = {"Authorization": f"Bearer {access_token}"}
-        request = self._client.build_request("GET", path, params=params, headers=headers)
         started = time.perf_counter()
         try:
-            reply = await exchange(self._client, request)
+            reply = await exchange(self._client, "GET", path, params=params, headers=headers)
         except NoReply as error:
             self.breaker.failed()
             raise self.failed(str(error), error.error_class) from None

@@ -2,7 +2,6 @@
 
 from enum import Enum
 
-import httpx
 import psycopg
 from django.db import transaction
 from django.db.models import Case, F, When
@@ -11,7 +10,7 @@ from django.utils import timezone
 
 from auren.postgres import pool
 from devices import oauth
-from devices.connection import open_client
+from devices.connection import Client, open_client
 from devices.models import Link, Token
 from devices.oauth import Revocation
 from devices.tokens import Tokens, unseal
@@ -66,7 +65,7 @@ async def end_grant(link: Link, token: Token) -> Ending:
     }[revocation]
 
 
-async def fresh_token(link: Link, client: httpx.AsyncClient) -> str:
+async def fresh_token(link: Link, client: Client) -> str:
     """The link's token as a worker would get it, "" when there is none to be had."""
     async with pool("disconnect", 1) as connections:
         tokens = Tokens(connections, client)

@@ -13,11 +13,10 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
-import httpx
 import msgspec
 from django.conf import settings
 
-from devices.connection import NoReply, Reply, exchange, open_client
+from devices.connection import Client, NoReply, Reply, exchange, open_client
 from devices.token_endpoint import Grant
 from devices.vendors.oauth import OAuth
 from devices.vendors.oura.oauth import OAUTH as OURA
@@ -128,7 +127,7 @@ async def connect(vendor: str, *, code: str, verifier: str, redirect_uri: str, t
         return Connected(granted, await account_of(client, vendor, granted))
 
 
-async def trade(client: httpx.AsyncClient, vendor: str, url: str, form: dict[str, str]) -> Granted:
+async def trade(client: Client, vendor: str, url: str, form: dict[str, str]) -> Granted:
     """The grant for a code, which works once: only "I do not know you", said before the code is looked at, lets us
     try the older secret. Raises `ConnectFailed`."""
     for secret in getattr(settings, f"{vendor.upper()}_CLIENT_SECRETS")[:2]:
@@ -140,9 +139,9 @@ async def trade(client: httpx.AsyncClient, vendor: str, url: str, form: dict[str
     raise ConnectFailed(Fault.OURS)
 
 
-async def _post(client: httpx.AsyncClient, url: str, form: dict[str, str]) -> Reply:
+async def _post(client: Client, url: str, form: dict[str, str]) -> Reply:
     try:
-        return await exchange(client, client.build_request("POST", url, data=form))
+        return await exchange(client, "POST", url, form=form)
     except NoReply as error:
         logger.warning("authorization code: %s", error)
         raise ConnectFailed(Fault.LOST if error.sent else Fault.AWAY) from None
@@ -180,7 +179,7 @@ def _error_code(reply: Reply) -> str:
     return str(body.get("error", "")) if isinstance(body, dict) else ""
 
 
-async def account_of(client: httpx.AsyncClient, vendor: str, granted: Granted) -> str:
+async def account_of(client: Client, vendor: str, granted: Granted) -> str:
     """The vendor's id of whoever gave a grant that lasts. Raises `ConnectFailed`."""
     if not granted.refresh_token:
         raise ConnectFailed(Fault.BRIEF)
@@ -211,7 +210,7 @@ async def revoke(vendor: str, access_token: str, issued_by: str) -> Revocation:
         return await ask_to_revoke(client, vendor, access_token, issued_by)
 
 
-async def ask_to_revoke(client: httpx.AsyncClient, vendor: str, access_token: str, issued_by: str) -> Revocation:
+async def ask_to_revoke(client: Client, vendor: str, access_token: str, issued_by: str) -> Revocation:
     facts = VENDORS[vendor]
     params = {facts.revoke_parameter: access_token} if facts.revoke_parameter else None
     reply = await _ask(client, facts.revoke_method, revoke_url(vendor, issued_by), access_token, params)
@@ -232,14 +231,14 @@ def revoke_url(vendor: str, issued_by: str) -> str:
 
 
 async def _ask(
-    client: httpx.AsyncClient, method: str, url: str, access_token: str, params: dict[str, str] | None = None
+    client: Client, method: str, url: str, access_token: str, params: dict[str, str] | None = None
 ) -> Reply | None:
     """What may be asked again, and is when there was no answer or a 5xx; the last answer, None where there was none."""
     headers = {"Authorization": f"Bearer {access_token}"}
     reply = None
     for _ in range(TRIES):
         try:
-            reply = await exchange(client, client.build_request(method, url, params=params, headers=headers))
+            reply = await exchange(client, method, url, params=params, headers=headers)
         except NoReply:
             continue
         if reply.status < 500:

@@ -60,10 +60,16 @@ def field_of(ask: Ask) -> str:
 
 
 async def _write(redis: Redis, key: str, field: str, written: bytes) -> None:
-    full = int(await redis.hlen(key)) >= MOST_ANSWERS
+    kept = await _put(redis, key, field, written)
+    if kept > MOST_ANSWERS:
+        await redis.delete(key)
+        await _put(redis, key, field, written)
+
+
+async def _put(redis: Redis, key: str, field: str, written: bytes) -> int:
+    """How many answers of the link are kept now. In one transaction, or a crash would leave health data for good."""
     async with redis.pipeline(transaction=True) as pipeline:
-        if full:
-            pipeline.delete(key)
         pipeline.hset(key, field, written)
         pipeline.expire(key, KEPT_SECONDS)
-        await pipeline.execute()
+        pipeline.hlen(key)
+        return int((await pipeline.execute())[-1])

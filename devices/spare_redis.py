@@ -51,6 +51,7 @@ class SpareRedis:
             async with asyncio.timeout(REDIS_SECONDS):
                 return await command(self.client)
         except (RedisError, OSError, TimeoutError) as error:
+            if time.monotonic() >= self._not_asked_until:  # those who asked meanwhile have nothing to add
+                logger.warning("Redis is away (%s): %s", type(error).__name__, self._without)
             self._not_asked_until = time.monotonic() + NOT_ASKED_SECONDS
-            logger.warning("Redis is away (%s): %s", type(error).__name__, self._without)
             return None

@@ -7,12 +7,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import httpx
 import msgspec
 import stamina
 from django.conf import settings
 
-from devices.connection import NoReply, Reply, exchange
+from devices.connection import Client, NoReply, Reply, exchange
 from devices.retry_after import seconds_to_wait
 from devices.vendors.oura.webhook import canonical_kind
 
@@ -59,7 +58,7 @@ class Busy(Exception):
 class SubscriptionApi:
     """Oura's subscription routes. Every method raises `NotDone`, or `Unsure` when only the list can tell."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
 
     async def all(self) -> list[Standing]:
@@ -105,8 +104,7 @@ class SubscriptionApi:
         """While a secret rotates, the older one is shown second. Raises `NoReply`."""
         for secret in settings.OURA_CLIENT_SECRETS[:2]:
             headers = {"x-client-id": settings.OURA_CLIENT_ID, "x-client-secret": secret}
-            request = self._client.build_request(method, PATH + path, json=form, headers=headers)
-            reply = await exchange(self._client, request)
+            reply = await exchange(self._client, method, PATH + path, json=form, headers=headers)
             if reply.status != 401:
                 return reply
         raise NotDone("Oura does not know our client id and secret: set OURA_CLIENT_ID and OURA_CLIENT_SECRET")

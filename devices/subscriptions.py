@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-import httpx
 import stamina
 from django.conf import settings
 from django.db.models import Min, QuerySet
 from django.utils import timezone
 
-from devices.connection import open_client
+from devices.connection import NoAddress, open_client
 from devices.models import Subscription
 from devices.subscription_api import LONGEST_PAUSE_SECONDS, TRIES, NotDone, Pair, Standing, SubscriptionApi, Unsure
 from devices.vendors.oura.webhook import MEASURED, VERBS
@@ -130,7 +129,7 @@ class Check:
             self.fault = f"Oura took longer than {CHECK_SECONDS:g} s: the next check goes on"
         except NotDone as error:
             self.fault = str(error)
-        except httpx.InvalidURL:
+        except NoAddress:
             self.fault = "OURA_API_URL is no address"
 
     async def _settle(self, api: SubscriptionApi) -> None:

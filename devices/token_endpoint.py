@@ -6,11 +6,10 @@ Refresh tokens are single use at Oura and WHOOP, so every failure says whether t
 from enum import Enum
 from typing import Any
 
-import httpx
 import msgspec
 from django.conf import settings
 
-from devices.connection import NoReply, Reply, exchange
+from devices.connection import Client, NoReply, Reply, exchange
 from devices.retry_after import seconds_to_wait
 from devices.vendors.client import ApiError, Failed, Postponed
 
@@ -51,7 +50,7 @@ class RefreshFailed(Exception):
         self.cause = cause
 
 
-async def refresh(client: httpx.AsyncClient, vendor: str, url: str, refresh_token: str) -> Grant:
+async def refresh(client: Client, vendor: str, url: str, refresh_token: str) -> Grant:
     """Trade `refresh_token` for a new grant at `url`. While a secret rotates the older one is tried second.
 
     Raises `RefreshFailed`.
@@ -85,9 +84,9 @@ def _form(vendor: str, refresh_token: str, secret: str) -> dict[str, str]:
     return form | {"scope": "offline"} if vendor == "whoop" else form
 
 
-async def _post(client: httpx.AsyncClient, url: str, form: dict[str, str]) -> Reply:
+async def _post(client: Client, url: str, form: dict[str, str]) -> Reply:
     try:
-        return await exchange(client, client.build_request("POST", url, data=form))
+        return await exchange(client, "POST", url, form=form)
     except NoReply as error:
         fate = Fate.UNKNOWN if error.sent else Fate.UNTOUCHED
         raise RefreshFailed(fate, Failed(f"token refresh: {error}", error_class=error.error_class)) from None

@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import msgspec
 import psycopg
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -27,7 +26,7 @@ from prometheus_client import Counter
 from psycopg.rows import TupleRow, class_row
 from psycopg_pool import AsyncConnectionPool
 
-from devices.connection import longest_call_seconds
+from devices.connection import Client, longest_call_seconds
 from devices.models import Link, Token
 from devices.token_endpoint import Fate, Grant, RefreshFailed, refresh
 from devices.vendors.client import Failed, LinkExpired
@@ -184,7 +183,7 @@ class Tokens:
     `Failed` for a passing fault and `Postponed` when the token endpoint says to wait.
     """
 
-    def __init__(self, pool: Pool, client: httpx.AsyncClient, *, wait_seconds: float | None = None) -> None:
+    def __init__(self, pool: Pool, client: Client, *, wait_seconds: float | None = None) -> None:
         """`wait_seconds` bounds the wait for another's refresh: a little longer than a refresh takes, if not given."""
         self._pool = pool
         self._client = client

@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-import httpx
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
@@ -11,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox, SandboxConfig, VendorConfig, run_in_thread
 from devices.api import Clock, VendorApi
-from devices.connection import open_client
+from devices.connection import Client, open_client
 from devices.limits import RateLimit
 from devices.models import Link, Patient
 from devices.tokens import Pool, Tokens, store_grant
@@ -35,13 +34,13 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+async def client() -> AsyncIterator[Client]:
     async with open_client(connections=10) as client:
         yield client
 
 
 @pytest.fixture
-async def tokens(pool: Pool, client: httpx.AsyncClient) -> AsyncIterator[Tokens]:
+async def tokens(pool: Pool, client: Client) -> AsyncIterator[Tokens]:
     tokens = Tokens(pool, client)
     yield tokens
     await tokens.close(0)

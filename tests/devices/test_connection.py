@@ -1,15 +1,14 @@
 import asyncio
 
-import httpx
 import pytest
 from pytest_django import Settings
 
-from devices.connection import NoReply, Reply, exchange, longest_call_seconds, open_client
+from devices.connection import Client, NoAddress, NoReply, Reply, exchange, longest_call_seconds, open_client
 from tests.devices.listening import Request, answer, listening
 
 
-async def get(client: httpx.AsyncClient, url: str) -> Reply:
-    return await exchange(client, client.build_request("GET", url))
+async def get(client: Client, url: str) -> Reply:
+    return await exchange(client, "GET", url)
 
 
 async def test_no_more_connections_are_opened_than_allowed() -> None:
@@ -75,6 +74,16 @@ async def test_a_connection_that_was_never_made_sent_nothing() -> None:
         with pytest.raises(NoReply) as error:
             await get(client, "http://127.0.0.1:1")
     assert (error.value.error_class, error.value.sent) == ("connection", False)
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "ftp://127.0.0.1/", "nowhere", "http://"])
+async def test_what_is_no_address_is_told_and_sends_nothing(address: str) -> None:
+    async with open_client(connections=1) as client:
+        with pytest.raises(NoReply) as error:
+            await get(client, address)
+    assert (error.value.error_class, error.value.sent) == ("connection", False)
+    with pytest.raises(NoAddress):
+        open_client(address, connections=1)
 
 
 def test_the_longest_call_is_bounded_by_the_setting(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from devices import spare_redis
 from devices.limits import Alone, RateLimit, Window, parse
-from devices.spare_redis import open_redis
+from devices.spare_redis import SpareRedis, open_redis
 from devices.vendors.client import Postponed
 
 HOUR = Window(20, 3600)
@@ -161,6 +161,16 @@ async def test_a_redis_that_refuses_connections_is_as_good_as_none() -> None:
         assert client is not None
         assert await goes(RateLimit("oura", [HOUR], client), 50) == 5
         await client.aclose()
+
+
+async def test_calls_side_by_side_say_once_that_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = open_redis(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        assert client is not None
+        away = SpareRedis(client, "nothing is shared")
+        await asyncio.gather(*(away.ask(lambda client: client.get("key")) for _ in range(5)))
+        await client.aclose()
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == ["Redis is away"]
 
 
 async def test_a_redis_that_never_answers_costs_a_tenth_of_a_second_once() -> None:

@@ -1,13 +1,12 @@
 import asyncio
 import sys
 
-import httpx
 import pytest
 from django.conf import settings
 
 from auren.sandbox.grants import Vendor
 from auren.sandbox.server import RunningSandbox
-from devices.connection import open_client
+from devices.connection import Client, open_client
 from devices.limits import RateLimit
 from devices.models import Link, Token
 from devices.spare_redis import open_redis
@@ -43,7 +42,7 @@ async def test_a_hundred_tasks_with_one_expired_token_make_one_refresh(
 
 
 async def test_several_workers_with_one_expired_token_make_one_refresh(
-    sandbox: RunningSandbox, connect: MakeLink, pool: Pool, client: httpx.AsyncClient
+    sandbox: RunningSandbox, connect: MakeLink, pool: Pool, client: Client
 ) -> None:
     link = await connect("whoop", expires_in=0)
     workers = [Tokens(pool, client) for _ in range(5)]
