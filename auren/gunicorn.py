@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
+from auren.collecting import collect_seldom
 from auren.embedded.leash import die_with_parent
 
 PORT = os.environ.get("PORT", "").strip() or "8000"
@@ -50,6 +51,11 @@ control_socket_disable = True  # it would be one file in the user's home for eve
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """Uvicorn's worker never looks at its parent: without this it would serve on after an arbiter that was killed."""
     die_with_parent(server.pid, signal.SIGTERM)
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """The application is imported by now."""
+    collect_seldom()
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 3  # seconds
+CHECK_EVERY = 1.0  # seconds
 RECONNECT_EVERY = 0.2  # seconds between tries, so that PostgreSQL's return is noticed in well under a second
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -113,5 +115,22 @@ def pool(name: str, size: int, **limits: str) -> AsyncConnectionPool[Connection]
         reconnect_timeout=0,
         kwargs={"autocommit": True, "prepare_threshold": 1, **options(name, **limits)},
         name=name,
-        check=AsyncConnectionPool.check_connection,
+        connection_class=Pooled,
+        check=check_unless_fresh,
     )
+
+
+class Pooled(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """`good_at` is when it was last seen to answer (monotonic seconds)."""
+
+    good_at = float("-inf")
+
+
+async def check_unless_fresh(connection: Connection) -> None:
+    """Ask a connection whether it still lives before it is given out, but not again within a second: that costs as
+    much as what most callers want of it."""
+    assert isinstance(connection, Pooled)
+    now = time.monotonic()
+    if now - connection.good_at > CHECK_EVERY:
+        await AsyncConnectionPool.check_connection(connection)
+        connection.good_at = now

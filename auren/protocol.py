@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from auren import streams
 
 MAX_HEAD = 64 * 1024  # bytes of the request line and all headers; vendors' are under 2 kB
+WHOLE = "auren.whole"  # in a scope's state: all of the request has come
 HEAD_SECONDS = 15.0  # from a request's first byte to the end of its headers, and from connecting to the first byte
 
 
@@ -66,6 +67,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_clock()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Says so in the request's `state`: what is here already needs no time limit, which takes longer to set up."""
+        self.scope["state"][WHOLE] = True
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         if self._too_large:

@@ -45,7 +45,7 @@ BATCHES = 120  # of all phones together
 A_BATCH = 10  # samples
 DAYS = 12  # of announcements, for each vendor
 KILLED_AFTER = 60  # answers
-ANSWERED_WITHIN = 20.0  # seconds, the outage included
+ANSWERED_WITHIN = 60.0  # seconds, the outage included
 SETTINGS = {
     "DELIVERY_LEASE": "2",
     "PUBLISHER_LEASE": "1",

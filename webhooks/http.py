@@ -2,12 +2,13 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from auren.protocol import WHOLE
 from devices.vendors.webhook import Refused
 
 Scope = MutableMapping[str, Any]
@@ -69,15 +70,16 @@ class Reading:
         self.bytes = 0
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, reading: Reading) -> bytes:
-    """The whole body.
+async def read_body(scope: Scope, receive: Receive, announced: str, limit: int, reading: Reading) -> bytes:
+    """The whole body. `announced` is what Content-Length says of it.
 
     Raises `Refused`: 413 over `limit` bytes (as announced, and as read), 503 when too much is being read already, and
     408; and `Gone`.
     """
-    announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise _too_large(limit)
+    if WHOLE in scope.get("state", ()):
+        return await _read(receive, limit, reading)
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             return await _read(receive, limit, reading)

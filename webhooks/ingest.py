@@ -147,18 +147,18 @@ class Ingest:
         self, vendor: str, scope: Scope, receive: Receive, headers: Mapping[str, str]
     ) -> tuple[Announcement, bytes]:
         if vendor == "healthkit":
-            body = await self._body(receive, headers, HEALTHKIT.body_limit)
+            body = await self._body(scope, receive, headers, HEALTHKIT.body_limit)
             return await self._from_phone(headers, body), body
         webhook, secrets = self.signed[vendor]
-        body = await self._body(receive, headers, webhook.body_limit)
+        body = await self._body(scope, receive, headers, webhook.body_limit)
         if not (self.sandbox and from_loopback(scope) and webhook.is_unsigned(headers)):
             webhook.verify(headers, body, secrets=secrets, max_age=settings.WEBHOOK_MAX_AGE, now=time())
         return webhook.read(headers, body), body
 
-    async def _body(self, receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
         """The raw body, once size and type are right. A wrong type comes before "busy": no retry will mend it."""
         try:
-            body = await read_body(receive, headers, limit, self.reading)
+            body = await read_body(scope, receive, headers.get("content-length", ""), limit, self.reading)
         except Refused as refused:
             if refused.status != 413:
                 check_media_type(headers)

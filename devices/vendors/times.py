@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,10 @@ TIMESTAMP = re.compile(
 )
 OFFSET = re.compile(r"([+-])([0-9]{2})(?::?([0-9]{2}))?")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+SEPARATORS = frozenset(("--T::", "-- ::"))  # characters 4, 7, 10, 13 and 16 of a timestamp
+LONGEST_TAIL = 45  # characters after the seconds that are worth remembering
+NOUGHT = "2000-01-01T00:00:00"
+NOUGHT_AT = datetime(2000, 1, 1, tzinfo=UTC)
 JSON_WORDS = {"None": "null", "True": "true", "False": "false"}
 
 
@@ -40,6 +45,30 @@ def parse(text: object) -> Moment:
     Fractions of a second may have any length; what is finer than a microsecond is cut off. Raises ValueError
     with a message for people when there is no zone, when it is not a time, or when its year cannot be.
     """
+    return Moment(*read(text))
+
+
+def read(text: object) -> tuple[datetime, int | None]:
+    """`parse` as a plain tuple, for batches of thousands; the usual forms take a fifth of what the pattern takes."""
+    if isinstance(text, str) and text[4:17:3] in SEPARATORS and len(text) <= len(NOUGHT) + LONGEST_TAIL:
+        try:
+            at = datetime.fromisoformat(text[:19] + "Z")
+            added, offset = _remainder(text[19:])
+        except ValueError:
+            return _read_by_pattern(text)  # for its message
+        if FIRST_YEAR <= at.year <= LAST_YEAR:
+            return at + added, offset
+    return _read_by_pattern(text)
+
+
+@lru_cache(maxsize=1024)
+def _remainder(tail: str) -> tuple[timedelta, int | None]:
+    """What the part of a timestamp after its seconds adds to it, as `.500+02:00` does, and the offset it says."""
+    at, offset = _read_by_pattern(NOUGHT + tail)
+    return at - NOUGHT_AT, offset
+
+
+def _read_by_pattern(text: object) -> tuple[datetime, int | None]:
     found = TIMESTAMP.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise ValueError(f"{quoted(text)} is not a timestamp")
@@ -52,7 +81,7 @@ def parse(text: object) -> Moment:
         clock = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), tzinfo=UTC)
     except ValueError as error:
         raise ValueError(f"{quoted(text)} is not a time: {error}") from None
-    return Moment(clock + timedelta(minutes=-(offset or 0), microseconds=microseconds_of(fraction)), offset)
+    return clock + timedelta(minutes=-(offset or 0), microseconds=microseconds_of(fraction)), offset
 
 
 def parse_offset(text: object) -> int:

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from pytest_django import Settings
 
 from auren.asgi import Application
+from auren.protocol import BoundedProtocol
 from webhooks.http import Scope
 
 Json = dict[str, Any]
@@ -67,7 +68,7 @@ async def lifespan(web: Application) -> AsyncIterator[None]:
 @asynccontextmanager
 async def served() -> AsyncIterator[int]:
     """A real server, on a port of 127.0.0.1, that reads HTTP as the web process does."""
-    config = uvicorn.Config(Application(), lifespan="on", http="httptools", log_config=None)
+    config = uvicorn.Config(Application(), lifespan="on", http=BoundedProtocol, log_config=None)
     server = uvicorn.Server(config)
     with socket.create_server((LOOPBACK, 0)) as listening:
         running = asyncio.create_task(server.serve(sockets=[listening]))
