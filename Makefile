@@ -13,7 +13,9 @@ JOBS ?= 2
 COVERAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types migrations docs bench-store kafka clean
+.PHONY: help run test lint types migrations docs screenshots
+.PHONY: bench bench-calls bench-faults bench-pages bench-profiles bench-ratios bench-readme bench-sides bench-store
+.PHONY: kafka clean
 
 help:
 	@echo "make run      the whole bridge on this machine, with demo people: http://127.0.0.1:8000"
@@ -24,7 +26,17 @@ help:
 	@echo "make lint     ruff's rules and format"
 	@echo "make types    mypy, strict"
 	@echo "make docs     docs/metrics.md anew, out of the code"
+	@echo "make screenshots  docs/screenshots anew; needs Chromium"
+	@echo "make bench-pages  how soon a timeline is drawn and how it moves; needs Chromium; ARGS='--days 365' of history"
+	@echo "make bench    the load test, verified after each phase, into bench/results; ARGS=--short for a glance"
+	@echo "make bench-faults  PostgreSQL, Redis, Kafka, one of three nodes away under load: what callers notice, what is lost"
+	@echo "make bench-readme  the table and picture in the README anew, out of the newest results of these two"
+	@echo "make bench-calls  announcements a second that one worker processes, with vendors that take 120 and 180 ms"
+	@echo "make bench-profiles  flame graphs of ingest, worker, publisher and timeline, into bench/profiles; needs wrk, root"
 	@echo "make bench-store  what storing and reading cost, on a PostgreSQL of its own; ARGS='--others 100' million rows"
+	@echo "make bench-sides  ingest beside a bare reply, Django and FastAPI with a commit each, claims beside one at a time"
+	@echo "              and procrastinate; needs wrk; ARGS='--only claims' for a part"
+	@echo "make bench-ratios  the ratios of bench/ratios.json, in 2 minutes: fails when one has fallen by a third; needs wrk"
 	@echo "make kafka    a real Apache Kafka 4 in the foreground, at KAFKA_PORT=9092; needs Java 17 and Maven"
 	@echo "make clean    remove the environment, caches, and the data of make run"
 	@echo "PYTHON=python3.12 chooses the Python that $(VENV) is made with."
@@ -48,8 +60,35 @@ migrations: $(VENV)/test.stamp
 docs: $(VENV)/run.stamp
 	$(RUN) manage.py document_metrics
 
+screenshots: $(VENV)/test.stamp
+	@exec $(RUN) -m tests.browser.screenshots
+
+bench-pages: $(VENV)/test.stamp
+	@exec $(RUN) -m bench.pages $(ARGS)
+
+bench: $(VENV)/run.stamp $(VENV)-bench/stamp
+	@exec $(RUN) -m bench.load $(ARGS)
+
+bench-faults: $(VENV)/run.stamp $(VENV)-bench/stamp
+	@exec $(RUN) -m bench.faults $(ARGS)
+
+bench-calls: $(VENV)/run.stamp
+	@exec $(RUN) -m bench.calls $(ARGS)
+
+bench-profiles: $(VENV)/run.stamp $(VENV)-bench/stamp
+	@exec $(RUN) -m bench.profiles $(ARGS)
+
+bench-readme: $(VENV)/run.stamp
+	@exec $(RUN) -m bench.readme $(ARGS)
+
 bench-store: $(VENV)/test.stamp
 	@exec $(RUN) -m bench.store $(ARGS)
+
+bench-ratios: $(VENV)/test.stamp
+	@exec $(RUN) -m bench.ratios $(ARGS)
+
+bench-sides: $(VENV)/sides.stamp
+	@exec $(RUN) -m bench.sides $(ARGS)
 
 kafka:
 	@exec deploy/kafka/run $(KAFKA_PORT)
@@ -62,7 +101,7 @@ clean:
 	@data=$$(readlink "$(VAR)/postgres" || true); \
 	case "$$data" in /var/lib/auren/*) rm -rf "$$data";; esac
 	@if [ -e "$(VAR)/lock" ]; then rm -rf "$(VAR)"; fi
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* deploy/kafka/target
+	rm -rf $(VENV) $(VENV)-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* deploy/kafka/target
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/run.stamp: requirements.txt | $(RUN)
@@ -73,6 +112,19 @@ $(VENV)/run.stamp: requirements.txt | $(RUN)
 $(VENV)/test.stamp: requirements-dev.txt $(VENV)/run.stamp
 	@echo "Installing what its tests need into $(VENV) ..."
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/sides.stamp: bench/requirements-sides.txt $(VENV)/test.stamp
+	@echo "Installing FastAPI, asyncpg and procrastinate into $(VENV) ..."
+	@$(PIP) -r bench/requirements-sides.txt
+	@touch $@
+
+# Locust brings gevent and Flask, which nothing else here should meet.
+$(VENV)-bench/stamp: bench/requirements.txt | $(RUN)
+	@echo "Installing Locust into $(VENV)-bench ..."
+	@$(RUN) -m venv --clear $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary :all: \
+	  -r bench/requirements.txt
 	@touch $@
 
 # The first Python that is new enough. A pyenv shim may exist and not run, so each is tried.

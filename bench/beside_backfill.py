@@ -6,28 +6,19 @@ is that from receipt to the stored samples, by PostgreSQL's clock.
 """
 
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
-from auren.embedded.server import BASE_DIR, free_port
 from auren.sandbox.remote import RemoteSandbox
+from bench.bridge import bridge, wait_for
 
 PEOPLE, DAYS = 20, 90
 LIMITS = {"WHOOP_RATE_LIMIT": "100/3,10000/4320", "OURA_RATE_LIMIT": "5000/15"}
 EVERY = 0.2  # seconds between live webhooks
 LIVE = 150
-START_SECONDS, BACKFILL_SECONDS = 120.0, 600.0
+BACKFILL_SECONDS = 600.0
 
 UNDER_WAY = """
 SELECT count(*) FROM webhooks_delivery
@@ -38,37 +29,6 @@ SELECT count(*), count(*) FILTER (WHERE state IN ('received', 'retrying') AND pe
        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM stored_at - received_at) * 1000)
 FROM webhooks_delivery WHERE origin = 'webhook' AND vendor = 'whoop' AND id > %s
 """
-
-
-@contextmanager
-def bridge() -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """`manage.py up` in a folder of its own: its `run.json` and `up.env`."""
-    with tempfile.TemporaryDirectory(prefix="auren-bench-") as folder:
-        var = Path(folder) / "var"
-        settings = LIMITS | {"AUREN_VAR": str(var), "PORT": str(free_port()), "AUREN_ENV_FILE": os.devnull}
-        arguments = ["up", "--people", str(PEOPLE), "--days", str(DAYS), "--trickle", "0"]
-        Path(folder).chmod(0o711)  # PostgreSQL's user passes through
-        log = (Path(folder) / "log").open("w+")
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, str(BASE_DIR / "manage.py"), *arguments], env=os.environ | settings, stdout=log, stderr=log
-        )
-        try:
-            wait_for(lambda: (var / "run.json").exists() or process.poll() is not None, START_SECONDS)
-            if process.poll() is not None:
-                raise SystemExit((Path(folder) / "log").read_text())
-            lines = (var / "up.env").read_text().splitlines()
-            yield json.loads((var / "run.json").read_text()), dict(line.split("=", 1) for line in lines if "=" in line)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"It took longer than {seconds:g} s.")
-        time.sleep(0.1)
 
 
 def live(sandbox: RemoteSandbox, database: psycopg.Connection[Any]) -> tuple[float, float]:
@@ -93,8 +53,11 @@ def live(sandbox: RemoteSandbox, database: psycopg.Connection[Any]) -> tuple[flo
 
 
 def main() -> None:
-    with bridge() as (run, settings), psycopg.connect(run["database_url"], autocommit=True) as database:
-        sandbox = RemoteSandbox(settings["WHOOP_API_URL"].partition("/whoop")[0])
+    with (
+        bridge(people=PEOPLE, days=DAYS, settings=LIMITS) as running,
+        psycopg.connect(running.run["database_url"], autocommit=True) as database,
+    ):
+        sandbox = RemoteSandbox(running.sandbox)
 
         def under_way() -> int:
             row = database.execute(UNDER_WAY).fetchone()

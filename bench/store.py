@@ -1,10 +1,11 @@
-"""Does the store keep up? Samples a second beside what was there before, settling, one day out of a year, and sizes.
+"""Does the store keep up? Samples a second, settling, one day out of a year, support's search for samples, and sizes.
 
 A PostgreSQL of its own, embedded, as `manage.py up` runs it (fsync on). The parts run one after the other, each in a
 process of its own.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ PARTS: dict[str, dict[str, str]] = {
     "storing": {},
     "settling": {},
     "reading": {"wal_level": "minimal", "max_wal_senders": "0"},
+    "searching": {"wal_level": "minimal", "max_wal_senders": "0"},
 }
 
 
@@ -48,7 +50,17 @@ def opened(name: str) -> Path:
     """The folder, such that PostgreSQL's user passes through."""
     folder = Path(name)
     folder.chmod(0o711)
+    (folder / "static").mkdir()  # whose absence Django would mention
     return folder
+
+
+def rates_of(part: str, settings: dict[str, str], *arguments: str) -> dict[str, list[float]]:
+    """What a part that takes turns with others has seen: of each its rounds, by how many a second."""
+    with tempfile.TemporaryDirectory(prefix="auren-bench-") as folder:
+        found = Path(folder) / "rates.json"
+        run(settings | {"LOG_LEVEL": "ERROR"}, "-m", f"bench.parts.{part}", "--into", str(found), *arguments)
+        rates: dict[str, list[float]] = json.loads(found.read_text())
+    return rates
 
 
 def run(settings: dict[str, str], *arguments: str) -> None:
@@ -62,7 +74,8 @@ def main() -> None:
     parser.add_argument("--only", choices=list(PARTS), action="append", help="one part; may be given again")
     parser.add_argument("--folder", type=Path, help="where the data lie meanwhile: 100 million rows take 25 GB")
     options = parser.parse_args()
-    arguments = {"storing": [str(options.rounds)], "reading": [str(options.others)]}
+    others = [str(options.others)]
+    arguments = {"storing": ["--rounds", str(options.rounds)], "reading": others, "searching": others}
     for part in options.only or PARTS:
         print(f"\n{part}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
         with database(options.folder, PARTS[part]) as settings:

@@ -5,7 +5,7 @@ from django.db import connection
 SIZES = """
 SELECT table_name, sum(pg_relation_size(part)), sum(pg_indexes_size(part))
 FROM (VALUES ('biometrics_sample'), ('biometrics_record'), ('biometrics_conflict')) AS named (table_name),
-     LATERAL (SELECT relid AS part FROM pg_partition_tree(table_name::regclass) WHERE isleaf) AS tree
+     LATERAL (SELECT table_name::regclass UNION SELECT relid FROM pg_partition_tree(table_name::regclass)) AS own (part)
 GROUP BY table_name
 ORDER BY table_name DESC
 """

@@ -4,12 +4,14 @@ Ours is the whole way: claim, parse, normalise, conflicts, outbox, states. Their
 writes them: a table of the same columns and key (not partitioned), a transaction for a thousand samples.
 """
 
+import argparse
 import asyncio
+import json
 import os
 import statistics
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ from django.conf import settings
 from sqlalchemy.dialects.postgresql import insert
 
 from auren.biometrics.metrics import BY_NAME
+from auren.collecting import collect_seldom
 from auren.postgres import connect
 from bench.parts.phones import PATIENTS, PEOPLE, SAMPLES, Phones
 from bench.parts.sizes import print_sizes
@@ -29,8 +32,7 @@ from webhooks.clock import DatabaseClock
 from webhooks.processing import Asking, Processor
 from webhooks.worker import Worker
 
-DELIVERIES = 200  # a round of ours
-BATCHES = 20  # a round of theirs
+BATCH = 10  # deliveries of ours for one batch of theirs
 
 TABLE = "CREATE TABLE IF NOT EXISTS replaced_sample (LIKE biometrics_sample INCLUDING DEFAULTS INCLUDING INDEXES)"
 LEFT = "SELECT 1 FROM webhooks_delivery WHERE state IN ('received', 'retrying') LIMIT 1"
@@ -75,12 +77,12 @@ class Cost:
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
-async def work() -> None:
-    """One worker, as `manage.py process_deliveries` makes it, until nothing is left to store."""
+def one_worker() -> Worker:
+    """As `manage.py process_deliveries` makes it, garbage collector included."""
+    collect_seldom()
     clock = DatabaseClock()
-    processor = Processor(cast(Asking, Unasked()), clock, recent_days=settings.RECENT_DAYS)
-    worker = Worker(
-        processor,
+    return Worker(
+        Processor(cast(Asking, Unasked()), clock, recent_days=settings.RECENT_DAYS),
         clock,
         slots=settings.MAX_CONCURRENT_WEBHOOKS,
         lease=settings.DELIVERY_LEASE,
@@ -88,11 +90,16 @@ async def work() -> None:
         sandbox=False,
         bell=Bell(None),
     )
+
+
+async def work(more: Iterable[None] = ()) -> None:
+    """One worker until nothing is left to store and there is no `more`."""
     stop = asyncio.Event()
-    working = asyncio.create_task(worker.run(stop))
+    working = asyncio.create_task(one_worker().run(stop))
     async with await connect("bench") as watching:
-        while await (await watching.execute(LEFT)).fetchone() is not None:
-            await asyncio.sleep(0.1)
+        for _ in chain([None], more):
+            while await (await watching.execute(LEFT)).fetchone() is not None:
+                await asyncio.sleep(0.1)
     stop.set()
     await working
 
@@ -142,39 +149,53 @@ def summary(label: str, rates: Sequence[float]) -> None:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    phones, others = Phones(), Phones()
-    engine = sa.create_engine(settings.DATABASE_URL.replace("postgresql:", "postgresql+psycopg:"))
-    ours: list[float] = []
-    theirs: list[float] = []
+    parser = argparse.ArgumentParser(prog="python -m bench.parts.storing", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--deliveries", type=int, default=200, help="a round, and a tenth as many batches of theirs (200)"
+    )
+    parser.add_argument("--into", type=Path, help="a file for the rates, as JSON")
+    options = parser.parse_args()
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as database:
-        database.execute(PATIENTS, [PEOPLE])
-        database.execute(TABLE)
-        table = sa.Table("replaced_sample", sa.MetaData(), autoload_with=engine)
-        cost = Cost(database)
-        for number in range(-1, rounds):
-            phones.post(database, DELIVERIES)
-            cost.begin()
-            uvloop.run(work())
-            taken = cost.taken()
-            batches = [rows_of(others) for _ in range(BATCHES)]
-            cost.begin()
-            for rows in batches:
-                upsert(engine, table, rows)
-            taken_by_them = cost.taken()
-            if number < 0:
-                continue  # the first round warms up
-            ours.append(DELIVERIES * SAMPLES / taken[0])
-            theirs.append(BATCHES * SAMPLES / taken_by_them[0])
-            say("one worker", ours[-1], taken, DELIVERIES * SAMPLES)
-            say("SQLAlchemy", theirs[-1], taken_by_them, BATCHES * SAMPLES)
-        check(database, (rounds + 1) * DELIVERIES)
+        ours, theirs = measure(database, options.rounds, options.deliveries)
+        check(database, (options.rounds + 1) * options.deliveries)
         database.execute("VACUUM ANALYZE")
     summary("one worker", ours)
     summary("SQLAlchemy", theirs)
     ratios = [mine / their for mine, their in zip(ours, theirs, strict=True)]
     print(f"  ratio      median {statistics.median(ratios):.1f}, from {min(ratios):.1f} to {max(ratios):.1f}")
     print_sizes()
+    if options.into:
+        options.into.write_text(json.dumps({"one worker": ours, "SQLAlchemy": theirs}))
+
+
+def measure(database: psycopg.Connection[Any], rounds: int, deliveries: int) -> tuple[list[float], list[float]]:
+    """Samples a second of ours and of theirs, round by round. One before the first warms up."""
+    phones, others = Phones(), Phones()
+    engine = sa.create_engine(settings.DATABASE_URL.replace("postgresql:", "postgresql+psycopg:"))
+    ours: list[float] = []
+    theirs: list[float] = []
+    database.execute(PATIENTS, [PEOPLE])
+    database.execute(TABLE)
+    table = sa.Table("replaced_sample", sa.MetaData(), autoload_with=engine)
+    cost = Cost(database)
+    for number in range(-1, rounds):
+        phones.post(database, deliveries)
+        cost.begin()
+        uvloop.run(work())
+        taken = cost.taken()
+        batches = [rows_of(others) for _ in range(max(1, deliveries // BATCH))]
+        cost.begin()
+        for rows in batches:
+            upsert(engine, table, rows)
+        taken_by_them = cost.taken()
+        if number < 0:
+            continue
+        ours.append(deliveries * SAMPLES / taken[0])
+        theirs.append(len(batches) * SAMPLES / taken_by_them[0])
+        say("one worker", ours[-1], taken, deliveries * SAMPLES)
+        say("SQLAlchemy", theirs[-1], taken_by_them, len(batches) * SAMPLES)
+    return ours, theirs
 
 
 def check(database: psycopg.Connection[Any], deliveries: int) -> None:

@@ -1,0 +1,134 @@
+"""What the bridge takes while it is under load: processor, memory, connections, bytes; looked at once a second."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import psutil  # type: ignore[import-untyped]
+import psycopg
+import redis
+
+from bench.bridge import Bridge
+
+ESTABLISHED = "01"  # in /proc/net/tcp
+MIB = 1024 * 1024
+SESSIONS = "SELECT coalesce(nullif(application_name, ''), 'django'), count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1"  # noqa: E501
+
+Figures = dict[str, float]
+
+
+@dataclass
+class Look:
+    """One second. Processor time is in percent of one core, memory in MiB: without what is shared, for PostgreSQL."""
+
+    at: float
+    cpu: Figures = field(default_factory=dict)
+    memory: Figures = field(default_factory=dict)
+    connections: Figures = field(default_factory=dict)
+    machine: float = 0.0
+    loopback: float = 0.0  # bytes since the last one
+
+
+class Watch:
+    """`others` are processes beside the bridge's own, by name: the load generator."""
+
+    def __init__(self, bridge: Bridge, others: Mapping[str, int] | None = None) -> None:
+        self.bridge = bridge
+        self.others = dict(others or {})
+        self.looks: list[Look] = []
+        self._spent: dict[int, float] = {}
+        self._received = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._look(psutil.cpu_percent())
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1):
+            look = self._look(psutil.cpu_percent())
+            with suppress(psycopg.Error, redis.RedisError, OSError):  # either may be away on purpose
+                look.connections = self._connections()
+            self.looks.append(look)
+
+    def _look(self, machine: float) -> Look:
+        look = Look(time.time(), machine=machine)
+        cpu: Figures = defaultdict(float)
+        memory: Figures = defaultdict(float)
+        for name, process in self._processes():
+            with suppress(psutil.Error):
+                cpu[name] += self._spent_since(process)
+                used = process.memory_info()
+                memory[name] += (used.rss - (used.shared if name == "postgresql" else 0)) / MIB
+        look.cpu, look.memory = dict(cpu), dict(memory)
+        received = float(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
+        look.loopback, self._received = received - self._received, received
+        return look
+
+    def _processes(self) -> list[tuple[str, Any]]:
+        """Web's master and its workers apart, PostgreSQL's and Locust's children with them."""
+        found: list[tuple[str, Any]] = []
+        named = self.bridge.run["pids"] | {name: [pid] for name, pid in self.others.items()}
+        for name, pids in named.items():
+            for place, pid in enumerate(pids):
+                with suppress(psutil.Error):
+                    process = psutil.Process(pid)
+                    label = "web's master" if name == "web" and place == 0 else name
+                    found.append((label, process))
+                    if name == "postgresql" or name in self.others:
+                        found += [(label, child) for child in process.children(recursive=True)]
+        return found
+
+    def _spent_since(self, process: Any) -> float:
+        """Percent of one core since the last look, a second ago."""
+        times = process.cpu_times()
+        spent = times.user + times.system
+        before = self._spent.get(process.pid, spent)
+        self._spent[process.pid] = spent
+        return float(100 * (spent - before))
+
+    def _connections(self) -> Figures:
+        with psycopg.connect(self.bridge.run["database_url"], autocommit=True, connect_timeout=1) as database:
+            found = {f"PostgreSQL, {name.removeprefix('auren ')}": float(n) for name, n in database.execute(SESSIONS)}
+        found["PostgreSQL"] = sum(found.values())
+        with redis.Redis.from_url(self.bridge.run["redis_url"], socket_timeout=1) as cache:
+            found["Redis"] = float(cache.info("clients")["connected_clients"])
+        found["HTTP"] = float(established(urlsplit(self.bridge.run["http"]).port or 0))
+        return found
+
+
+def established(port: int) -> int:
+    """TCP connections to a local port."""
+    wanted = f":{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(1 for line in lines if (each := line.split())[1].endswith(wanted) and each[3] == ESTABLISHED)
+
+
+def span(looks: list[Figures]) -> dict[str, dict[str, float]]:
+    """Mean and peak of each figure that any look has."""
+    names = sorted({name for look in looks for name in look})
+    columns = {name: [look[name] for look in looks if name in look] for name in names}
+    return {name: {"mean": sum(values) / len(values), "peak": max(values)} for name, values in columns.items()}
+
+
+def growth(looks: list[Look]) -> Figures:
+    """By how many percent memory was larger in the last fifth than in the second, the first being the warm-up."""
+    part = len(looks) // 5
+    if not part:
+        return {}
+    early, late = (span([look.memory for look in some]) for some in (looks[part : 2 * part], looks[-part:]))
+    known = (name for name in late if early.get(name, {}).get("mean"))  # a node that was killed meanwhile had none
+    return {name: 100 * (late[name]["mean"] / early[name]["mean"] - 1) for name in known}

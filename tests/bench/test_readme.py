@@ -1,0 +1,95 @@
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench import faults, report
+from bench.readme import BEGIN, END, PICTURE, write
+from tests.bench.test_faults import BACK, GONE, MOMENTS, POSTGRESQL, answers
+from tests.bench.test_report import seen
+
+ABOUT = {"processor": "2 cores", "memory": "8 GiB", "commit": "abc123"}
+PAGE = f"# The bridge\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A spike within its target, a stress beyond it, and PostgreSQL away, as the two commands write them."""
+    folder = tmp_path / "results"
+    report.write(folder, "2026-03-01", ABOUT, [seen("spike", 140, recovery=0.5), seen("stress", 200)])
+    away = answers(80, GONE) + answers(GONE, BACK, ms=400, status=503) + answers(BACK + 0.2, 120)
+    outcome = faults.outcome_of(POSTGRESQL, MOMENTS, away, seen("postgresql", 30))
+    faults.write(folder, "2026-03-02-faults", ABOUT, [(POSTGRESQL, outcome)])
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(PAGE)
+    return tmp_path
+
+
+def row(root: Path, what: str) -> str:
+    return next(line for line in (root / "README.md").read_text().splitlines() if line.startswith(f"| {what}"))
+
+
+def test_the_table_shows_the_old_figure_the_target_ours_and_whether_it_is_met(results: Path, root: Path) -> None:
+    write(results, root)
+    assert row(root, "spike: answered, P99") == "| spike: answered, P99 | 3,421 ms | < 150 ms | 140 ms | met |"
+    assert row(root, "stress: answered, P99") == "| stress: answered, P99 | 2,341 ms | < 100 ms | 200 ms | **missed** |"
+    assert row(root, "PostgreSQL is away").endswith(
+        "| 0 lost, 150 not accepted, slowest answer 400 ms, median 10.0 ms before and 400.0 ms meanwhile, "
+        "noticed after 0.4 s | met |"
+    )
+    page = (root / "README.md").read_text()
+    assert "5 of 6 targets met on one machine that carried everything, the load too (2 cores, 8 GiB)." in page
+    assert "Load 2026-03-01, commit abc123; outages 2026-03-02, commit abc123." in page
+
+
+def test_only_what_stands_between_the_markers_is_replaced_however_often(results: Path, root: Path) -> None:
+    write(results, root)
+    once = (root / "README.md").read_text()
+    write(results, root)
+    assert (root / "README.md").read_text() == once
+    assert once.startswith(f"# The bridge\n\nBefore.\n\n{BEGIN}\n")
+    assert once.endswith(f"{END}\n\nAfter.\n")
+    assert "old" not in once
+
+
+def test_the_picture_has_the_spike_and_the_outage_one_above_the_other(results: Path, root: Path) -> None:
+    write(results, root)
+    drawn = ElementTree.fromstring((root / PICTURE).read_text())
+    words = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    titles = ["Answers through a spike", "Answers while PostgreSQL is away"]
+    assert [word for word in words if word in titles] == titles
+    assert drawn.attrib["viewBox"] == "0 0 900 600"
+
+
+def test_the_newest_results_count(results: Path, root: Path) -> None:
+    report.write(results, "2026-02-27", ABOUT, [seen("spike", 3_000, recovery=9)])
+    shutil.copy(results / "2026-03-01.json", results / "notes.json")
+    write(results, root)
+    assert row(root, "spike: answered, P99").endswith("| 140 ms | met |")
+
+
+def test_a_readme_without_markers_is_left_alone_and_that_is_said(results: Path, root: Path) -> None:
+    (root / "README.md").write_text("# The bridge\n")
+    with pytest.raises(SystemExit, match=f"lacks the lines {BEGIN} and {END}"):
+        write(results, root)
+    assert (root / "README.md").read_text() == "# The bridge\n"
+    assert not (root / PICTURE).exists()
+
+
+def test_results_that_are_missing_are_named_with_the_command_that_makes_them(results: Path, root: Path) -> None:
+    (results / "2026-03-02-faults.json").unlink()
+    with pytest.raises(SystemExit, match="run `make bench-faults` first"):
+        write(results, root)
+
+
+def test_a_run_without_a_spike_has_no_picture_and_says_what_to_run(results: Path, root: Path) -> None:
+    report.write(results, "2026-03-03", ABOUT, [seen("stress", 90)])
+    with pytest.raises(SystemExit, match="needs a spike"):
+        write(results, root)
+    assert (root / "README.md").read_text() == PAGE
