@@ -1,11 +1,13 @@
 """What people must be told about is written down: settings, metrics, commands, routes, problems."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from auren import VERSION
 from auren.console.api.problems import PROBLEMS
 
 ROOT = Path(__file__).parents[1]
@@ -83,3 +85,8 @@ def test_every_decision_is_listed() -> None:
     index = (ROOT / "docs" / "decisions" / "README.md").read_text()
     pages = {page.name for page in (ROOT / "docs" / "decisions").glob("0*.md")}
     assert {page for page in pages if page not in index} == set()
+
+
+def test_the_version_that_reports_name_is_the_projects() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.cache import cache
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from auren import admin as shared
-from auren.biometrics.models import Source
+from auren.biometrics.models import Conflict, Source
 from auren.console import overview
 from devices.models import Link, Outage, Patient
 from tests.biometrics.stored import dispute
@@ -34,7 +34,7 @@ def page(client: Client) -> str:
 def numbers(client: Client) -> dict[str, str]:
     """What each number of the page leads to."""
     found = re.findall(r'<li class="\w+"><a href="([^"]+)"><b>([^<]+)</b>', page(client))
-    return {address: value for address, value in found if "/change/" not in address}
+    return {address: value for address, value in found if re.fullmatch(r"[\d,]+\+?", value)}
 
 
 def alive() -> None:
@@ -85,6 +85,7 @@ def test_what_keeps_vendors_and_kafka_from_working_is_said(support: Client) -> N
     delivery(state="stored", outbox=b"x", stored_at=now, publish_at=now + timedelta(minutes=1))
     body = page(support)
     assert "WHOOP</b> <span>is not asked since" in body
+    assert 'vendor__exact=whoop&state__exact=retrying"><b>WHOOP' in body
     assert "Kafka did not take a message" in body
     assert "no publisher is running" in body
     alive()
@@ -135,3 +136,20 @@ def test_an_empty_list_says_what_would_be_there(support: Client, admin: Client) 
         assert words in support.get(f"/admin/{address}/").content.decode()
     assert "Nothing matches" in support.get("/admin/webhooks/delivery/?q=nobody").content.decode()
     assert "Add patient" in admin.get("/admin/devices/patient/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"state": "open"}, "conflict_by_state"),
+        ({"state": "overridden", "rule": "person"}, "conflict_by_state"),
+        ({"rule": "patient_order"}, "conflict_by_order"),
+        ({"metric": 33}, "conflict_by_metric"),
+        ({"start_at__gte": NOW}, "conflict_by_time"),
+    ],
+)
+def test_conflicts_are_counted_and_listed_along_an_index(database: str, query: dict[str, Any], index: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off")
+        rows = Conflict.objects.filter(**query).order_by("-start_at", "-id")[:50]
+        assert f"using {index} on" in rows.explain()

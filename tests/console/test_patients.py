@@ -129,7 +129,8 @@ def test_the_list_takes_as_many_queries_for_many_patients_as_for_one(
         one = Patient.objects.create(external_id=f"more_{number}", display_name=f"More {number}")
         Link.objects.create(patient=one, vendor="oura", vendor_user_id=f"more_{number}")
         Assignment.objects.create(clinician=clinician, patient=one)
-    with django_assert_num_queries(12):  # type: ignore[operator]
+    page(clinic, "/")  # begins the session
+    with django_assert_num_queries(17):  # type: ignore[operator]
         page(clinic, "/")
 
 

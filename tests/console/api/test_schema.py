@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 from schemathesis.generation import GenerationMode
 
+from auren.audit.trail import Actor
 from auren.biometrics.models import Conflict, Source, Timeline
 from auren.console.api.described import description
 from auren.console.exports.asking import Wanted, ask
@@ -69,7 +70,7 @@ def anything(ada: Caller, monkeypatch: pytest.MonkeyPatch) -> Caller:
         pk=KNOWN, vendor="oura", dedup_key="7", event_type="sleep.update", vendor_user_id="user_7", link=link,
         patient_id=KNOWN, body=b"{}", state="dead", refused=[{"what": "x", "why": "y"}],
     )  # fmt: skip
-    ask(ada.user, patient, Wanted(NOON, NOON + timedelta(days=1), "fhir"))
+    ask(ada.user, patient, Wanted(NOON, NOON + timedelta(days=1), "fhir"), who=Actor())
     Export.objects.update(id=KNOWN)
     Attempt.objects.create(
         delivery_id=KNOWN, number=1, stage="fetch", started_at=NOON, duration_ms=3, outcome="dead", message="no"
