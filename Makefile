@@ -14,7 +14,7 @@ COVERAGE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types migrations docs screenshots
-.PHONY: bench bench-calls bench-faults bench-pages bench-profiles bench-ratios bench-readme bench-sides bench-store
+.PHONY: bench bench-batches bench-calls bench-faults bench-load bench-pages bench-profiles bench-ratios bench-readme bench-sides bench-store
 .PHONY: kafka clean
 
 help:
@@ -28,9 +28,11 @@ help:
 	@echo "make docs     docs/metrics.md anew, out of the code"
 	@echo "make screenshots  docs/screenshots anew; needs Chromium"
 	@echo "make bench-pages  how soon a timeline is drawn and how it moves; needs Chromium; ARGS='--days 365' of history"
-	@echo "make bench    the load test, verified after each phase, into bench/results; ARGS=--short for a glance"
+	@echo "make bench    all that has a target, into bench/results, in 2 hours and a half; ARGS=--short for a glance"
+	@echo "make bench-load  of it the load test, verified after each phase; ARGS='--only spike' for one of them"
 	@echo "make bench-faults  PostgreSQL, Redis, Kafka, one of three nodes away under load: what callers notice, what is lost"
-	@echo "make bench-readme  the table and picture in the README anew, out of the newest results of these two"
+	@echo "make bench-readme  the table and picture in the README anew, out of the newest results of all"
+	@echo "make bench-batches  how soon a phone's 1,000 samples are answered, and can be read"
 	@echo "make bench-calls  announcements a second that one worker processes, with vendors that take 120 and 180 ms"
 	@echo "make bench-profiles  flame graphs of ingest, worker, publisher and timeline, into bench/profiles; needs wrk, root"
 	@echo "make bench-store  what storing and reading cost, on a PostgreSQL of its own; ARGS='--others 100' million rows"
@@ -66,8 +68,14 @@ screenshots: $(VENV)/test.stamp
 bench-pages: $(VENV)/test.stamp
 	@exec $(RUN) -m bench.pages $(ARGS)
 
-bench: $(VENV)/run.stamp $(VENV)-bench/stamp
+bench: $(VENV)/sides.stamp $(VENV)-bench/stamp
+	@exec $(RUN) -m bench $(ARGS)
+
+bench-load: $(VENV)/run.stamp $(VENV)-bench/stamp
 	@exec $(RUN) -m bench.load $(ARGS)
+
+bench-batches: $(VENV)/run.stamp
+	@exec $(RUN) -m bench.batches $(ARGS)
 
 bench-faults: $(VENV)/run.stamp $(VENV)-bench/stamp
 	@exec $(RUN) -m bench.faults $(ARGS)

@@ -1,30 +1,34 @@
 """The load test: the whole bridge on this machine, vendors that take 120 and 180 ms, 50,000 people, and every promise
-looked up after every phase. Writes bench/results/<date>.md and .json.
+looked up after every phase. Writes bench/results/<date>-load.md and .json.
 
 The machine carries everything: PostgreSQL, Valkey, Kafka's stand-in, the sandbox, the bridge and Locust.
 """
 
 import argparse
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 
 from auren.embedded.server import BASE_DIR
 from auren.sandbox.remote import RemoteSandbox
 from bench import report
-from bench.bridge import Bridge, bridge, found_at
-from bench.measuring import Phase, Rig, Seen, machine
+from bench.bridge import Bridge, bridge, found_at, wait_for
+from bench.goals import add_results
+from bench.measuring import Phase, Rig, Seen, machine, revision
 from bench.verifying import one
 
 PEOPLE = 50_000
 OURA_MS, WHOOP_MS = 120, 180
 TOKEN_SECONDS = 900  # a vendor's hour, shortened: enough tokens must end during a phase
+RESTART_SECONDS = 60.0
 DAYS = 10  # of the sandbox's history; documents are announced of the last six
 CALM, HIGH, PEAK, STEADY, SOAK = 50, 200, 300, 150, 110  # users
 
@@ -66,8 +70,13 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--people", type=int, default=PEOPLE, help=f"whose ids are drawn ({PEOPLE})")
     add("--token-seconds", type=int, default=TOKEN_SECONDS, help=f"life of an access token ({TOKEN_SECONDS})")
     add("--locust", type=Path, default=BASE_DIR / ".venv-bench" / "bin" / "locust", help="(.venv-bench/bin/locust)")
-    add("--beside", type=Path, metavar="VAR", help="the folder of a `manage.py up` to load, in place of one of its own")
-    add("--results", type=Path, default=Path(__file__).parent / "results", help="(bench/results)")
+    add_beside(parser)
+    add_results(parser)
+
+
+def add_beside(parser: argparse.ArgumentParser) -> None:
+    told = "the folder of a `manage.py up` to load, in place of one of its own"
+    parser.add_argument("--beside", type=Path, metavar="VAR", help=told)
 
 
 def chosen(options: argparse.Namespace) -> list[Phase]:
@@ -84,7 +93,7 @@ def chosen(options: argparse.Namespace) -> list[Phase]:
 
 def check_locust(locust: Path) -> None:
     if not locust.exists():
-        raise SystemExit(f"No Locust at {locust}: `make bench` installs it, or name one with --locust.")
+        raise SystemExit(f"No Locust at {locust}: `make bench-load` installs it, or name one with --locust.")
 
 
 @contextmanager
@@ -95,6 +104,23 @@ def running(beside: Path | None) -> Iterator[Bridge]:
     print("Starting the bridge ...", flush=True)
     with bridge(people=1, days=DAYS) as started:
         yield started
+
+
+def count_statements(started: Bridge) -> None:
+    """Have PostgreSQL count what it is asked: its `pg_stat_statements` wants a start of its own."""
+    address = started.run["database_url"]
+    with psycopg.connect(address, autocommit=True) as database:
+        database.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
+    psutil.Process(started.run["pids"]["postgresql"][0]).send_signal(signal.SIGINT)
+    wait_for(lambda: preloaded(address), RESTART_SECONDS)
+    with psycopg.connect(address, autocommit=True) as database:
+        database.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+
+
+def preloaded(address: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(address, connect_timeout=1) as database:
+        return bool(one(database, "SHOW shared_preload_libraries")[0])
+    return False
 
 
 def prepare(loaded: Bridge, people: int, token_seconds: int) -> None:
@@ -150,25 +176,20 @@ def fsync(rig: Rig) -> bool:
         return bool(one(database, "SHOW fsync")[0] == "on")
 
 
-def revision() -> str:
-    """The commit that was measured, and whether something was changed since."""
-    git = ["git", "-C", str(BASE_DIR), "describe", "--always", "--dirty"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     options = parsed()
     wanted = chosen(options)
     check_locust(options.locust)
     started_at = datetime.now(UTC)
     with running(options.beside) as loaded:
+        if not options.beside:
+            count_statements(loaded)
         prepare(loaded, options.people, options.token_seconds)
         rig = Rig(loaded, options.locust, options.people)
         rounds: list[Seen] = []
         for seen in measure(rig, wanted):  # written down each time: the whole takes an hour and more
             rounds.append(seen)
-            page = report.write(options.results, f"{started_at:%Y-%m-%d}", about(rig, options), rounds)
+            page = report.write(options.results, f"{started_at:%Y-%m-%d}-load", about(rig, options), rounds)
     print(f"\n{page.read_text()}\nWritten to {page}.")
     if not all(seen.verdict.kept for seen in rounds):
         raise SystemExit("A promise was broken.")

@@ -18,6 +18,7 @@ import psycopg
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from auren.embedded.server import BASE_DIR
 from bench.bridge import Bridge
 from bench.verifying import ACCEPTED, Answer, Verdict, one, read_answers, verify
 from bench.watching import MIB, Figures, Watch, growth, span
@@ -39,6 +40,11 @@ SELECT vendor, count(*), avg(ms), percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN
 ) AS taken GROUP BY vendor ORDER BY vendor
 """
 STORED, PUBLISHED = "d.stored_at - d.received_at", "d.published_at - d.stored_at"
+COUNTS_STATEMENTS = "SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements'"
+STATEMENTS = """
+SELECT coalesce(sum(calls), 0)::float, coalesce(sum(total_exec_time), 0)::float FROM pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -107,6 +113,7 @@ class Rig:
         load_average = os.getloadavg()[0]
         with psycopg.connect(self.database, autocommit=True) as database:
             since, deadlocks = one(database, LAST)[0], one(database, DEADLOCKS)[0]
+            asked = statements(database)
         before = self.metrics()
         with self.posting(phase, answers_file) as posting, Watch(self.bridge, {"load": posting.pid}) as watch:
             if during:
@@ -121,6 +128,7 @@ class Rig:
             verdict = verify(database, answers, since=since)
             counts = changes(before, self.metrics())
             counts["deadlocks"] = one(database, DEADLOCKS)[0] - deadlocks
+            counts |= changes(asked, statements(database))
             stored, published = times(database, STORED, since), times(database, PUBLISHED, since)
         looks = watch.looks
         first, last = min(each.at for each in answers), max(each.at for each in answers)
@@ -200,6 +208,13 @@ def samples_in(page: str) -> Iterator[tuple[str, float]]:
             if sample.name.startswith("auren_") and not sample.name.endswith("_bucket"):
                 labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
                 yield f"{sample.name}{{{labels}}}", sample.value
+
+
+def statements(database: psycopg.Connection[Any]) -> Figures:
+    """How many statements PostgreSQL has executed, and for how many ms; nothing where it does not count them."""
+    if not one(database, COUNTS_STATEMENTS)[0]:
+        return {}
+    return dict(zip(("statements", "statement_ms"), one(database, STATEMENTS), strict=True))
 
 
 def changes(before: Figures, after: Figures) -> Figures:
@@ -290,3 +305,10 @@ def machine() -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def revision() -> str:
+    """The commit that was measured, and whether something was changed since."""
+    git = ["git", "-C", str(BASE_DIR), "describe", "--always", "--dirty"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() or "unknown"

@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from playwright.sync_api import Page, sync_playwright
 
 from bench.bridge import WEB, serving
+from bench.goals import Goal, Row, add_results, keep
 from bench.parts.clinic import PASSWORD, PATIENT
 from bench.store import database, run
 
+DRAWN_GOAL = Goal("a patient's page", "a day of 5-second heart rate drawn", "", "ms", 1_000)
+PAN_GOAL = Goal("a patient's page", "a frame of a pan, 120,960 points in view", "", "ms", 50)
 VIEWS = {"day (17,280 points)": 1, "week (120,960)": 7, "two weeks (241,920)": 14}
 IN_VIEW = 7  # days, while it is moved: 120,960 points of heart rate
 STEPS = 60
@@ -62,11 +65,13 @@ def drawn(page: Page, days: float) -> float:
     return float(taken)
 
 
-def tell(label: str, figures: Sequence[float]) -> None:
+def tell(label: str, figures: Sequence[float]) -> Sequence[float]:
+    """Print them, and give them back."""
     ordered = sorted(figures)
     spread = f"{ordered[len(ordered) // 10]:.0f} to {ordered[-1 - len(ordered) // 10]:.0f}"
     median, worst = statistics.median(ordered), ordered[-1]
     print(f"  {label}: median {median:.0f} ms, eight in ten {spread}, worst {worst:.0f}", flush=True)
+    return figures
 
 
 class Clock:
@@ -81,22 +86,24 @@ class Clock:
         return next(1000 * float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
 
 
-def measure(page: Page, rounds: int) -> None:
+def measure(page: Page, rounds: int) -> list[Row]:
     sign_in(page)
     drawn(page, 1)  # the web process has everything in memory now
     clock = Clock(page)
+    views: dict[int, Sequence[float]] = {}
     for label, days in VIEWS.items():
         busy, taken = 0.0, []
         for _ in range(rounds):
             taken.append(drawn(page, days))
             busy += clock.read()  # begins anew with each navigation
-        tell(f"{label} drawn", taken)
+        views[days] = tell(f"{label} drawn", taken)
         print(f"    CPU {busy / rounds:.0f} ms each")
-    for what in ("pan", "zoom"):
-        move(page, what, rounds, clock)
+    moves = {what: move(page, what, rounds, clock) for what in ("pan", "zoom")}
+    return [DRAWN_GOAL.row(views[1]), PAN_GOAL.row(moves["pan"])]
 
 
-def move(page: Page, what: str, rounds: int, clock: Clock) -> None:
+def move(page: Page, what: str, rounds: int, clock: Clock) -> Sequence[float]:
+    """Milliseconds from each frame to the next."""
     frames, busy = [], 0.0
     for _ in range(max(rounds // 3, 1)):
         drawn(page, IN_VIEW)
@@ -105,12 +112,14 @@ def move(page: Page, what: str, rounds: int, clock: Clock) -> None:
         busy += clock.read() - before
     tell(f"a frame of a {what} over a week", frames)
     print(f"    CPU {busy / len(frames):.1f} ms each, {busy / max(rounds // 3, 1) / STEPS:.1f} ms a step")
+    return frames
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__)
     parser.add_argument("--days", type=int, default=30, help="of history, 17,280 heart rates each (30)")
     parser.add_argument("--rounds", type=int, default=9, help="of each view (9)")
+    add_results(parser)
     options = parser.parse_args()
     chromium = shutil.which("chromium")
     if not chromium:
@@ -122,8 +131,9 @@ def main() -> None:
         with serving(WEB, settings) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(base_url=address, viewport={"width": 1440, "height": 900})
-            measure(page, options.rounds)
+            rows = measure(page, options.rounds)
             browser.close()
+    keep(options.results, "pages", rows)
 
 
 if __name__ == "__main__":

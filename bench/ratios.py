@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from bench import sides
-from bench.store import database, rates_of
+from bench.store import database, figures_of
 
 FILE = Path(__file__).with_name("ratios.json")
 LEFT = 2 / 3  # of what is expected
@@ -36,7 +36,7 @@ def ingest(rounds: int, settings: dict[str, str]) -> Ratios:
 
 
 def store(rounds: int, settings: dict[str, str]) -> Ratios:
-    found = rates_of("storing", settings, "--rounds", str(rounds), "--deliveries", "60")
+    found = figures_of("storing", settings, "--rounds", str(rounds), "--deliveries", "60")
     ratio = sides.ratio(found["one worker"], found["SQLAlchemy"])
     return {"one worker beside SQLAlchemy's multi-VALUES upsert": ratio}
 
@@ -44,7 +44,7 @@ def store(rounds: int, settings: dict[str, str]) -> Ratios:
 def claims(rounds: int, settings: dict[str, str]) -> Ratios:
     ours, *others = names = [sides.WORKER, "the same, one each", "a simple queue"]
     chosen = [argument for name in names for argument in ("--side", name)]
-    found = rates_of("claiming", settings, "--rounds", str(rounds), "--seconds", "1.5", *chosen)
+    found = figures_of("claiming", settings, "--rounds", str(rounds), "--seconds", "1.5", *chosen)
     return {f"{ours} beside {other}": sides.ratio(found[ours], found[other]) for other in others}
 
 

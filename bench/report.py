@@ -4,12 +4,13 @@ targets, with what was missed said first."""
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import msgspec
 
+from bench.goals import Goal, Row, short
 from bench.measuring import Seen, total
 from bench.picture import Band, Panel, draw
 from bench.watching import Figures
@@ -19,30 +20,10 @@ PROCESSES = ("web", "worker", "publisher", "scheduler", "exports")
 
 
 @dataclass(frozen=True)
-class Target:
-    """A figure of each round of a phase. It is met where the median is below `limit`, or at least that; where the limit
-    is none at all, the worst round decides."""
+class Target(Goal):
+    """A goal, and where its figure is found in a round."""
 
-    phase: str
-    what: str
-    was: str
-    unit: str
-    limit: float
     figure: Callable[[Seen], float]
-    at_least: bool = False
-
-    def of(self, rounds: Sequence[float]) -> float:
-        return median(rounds) if self.limit else max(rounds)
-
-    def met(self, value: float) -> bool:
-        if self.at_least:
-            return value >= self.limit
-        return value < self.limit if self.limit else value == 0
-
-    @property
-    def wanted(self) -> str:
-        sign = "≥" if self.at_least else "<" if self.limit else ""
-        return f"{sign} {self.limit:,g} {self.unit}".strip()
 
 
 def p99(vendor: str) -> Callable[[Seen], float]:
@@ -70,6 +51,11 @@ def growing(seen: Seen) -> float:
     return max((value for name, value in seen.growth.items() if name in PROCESSES), default=float("nan"))
 
 
+def statement(seen: Seen) -> float:
+    number = seen.counts.get("statements")
+    return seen.counts["statement_ms"] / number if number else float("nan")
+
+
 # The replaced system's figures are its own load test's, on three machines of four cores.
 TARGETS = (
     Target("baseline", "answered, P99", "87 ms", "ms", 25, p99("all")),
@@ -83,6 +69,7 @@ TARGETS = (
         )
         for (was, limit), what, figure in zip(rows, ("mean", "P99"), (average, p99), strict=True)
     ),
+    Target("baseline", "PostgreSQL, a statement on average", "2.3 ms", "ms", 1, statement),
     Target("stress", "answered, P99", "2,341 ms", "ms", 100, p99("all")),
     Target("stress", "failed", "0.88 %", "%", 0, failed),
     Target("spike", "answered, P99", "3,421 ms", "ms", 150, p99("all")),
@@ -129,28 +116,18 @@ def plain(seen: Seen) -> dict[str, Any]:
     return {name: value for name, value in asdict(seen).items() if name != "verdict"} | {"verdict": verdict}
 
 
-def rows_of(rounds: Sequence[Seen]) -> Iterable[dict[str, Any]]:
+def rows_of(rounds: Sequence[Seen]) -> Iterable[Row]:
     for target in TARGETS:
         values = [target.figure(seen) for seen in rounds if seen.phase == target.phase]
-        if not values:
-            continue
-        figure = target.of(values)
-        yield {
-            "phase": target.phase,
-            "what": target.what,
-            "replaced": target.was,
-            "target": target.wanted,
-            "figure": figure,
-            "rounds": values,
-            "met": target.met(figure),
-        }
+        if values and not isnan(max(values)):  # too short, or not counted
+            yield target.row(values)
 
 
 def lines(name: str, about: dict[str, str], rounds: Sequence[Seen]) -> Iterable[str]:
     rows = list(rows_of(rounds))
     missed = [row for row in rows if not row["met"]]
     broken = [seen for seen in rounds if not seen.verdict.kept]
-    yield f"# Load test, {name}\n"
+    yield f"# Load test, {name.removesuffix('-load')}\n"
     names = "; ".join(f"{row['phase']}: {row['what']}" for row in missed)
     yield f"Targets: {len(rows) - len(missed)} of {len(rows)} met." + (f" **Missed: {names}.**" if missed else "")
     yield promises(rounds, broken)
@@ -256,6 +233,8 @@ def facts(seen: Seen) -> Iterable[tuple[str, str]]:
     yield "wait for a worker's slot", f"mean {slots:.1f} ms over {waited:,.0f}"
     yield "refused at the bound", f"{seen.statuses.get('503', 0)} of MAX_QUEUED_WEBHOOKS or MAX_BACKLOG (503)"
     yield "messages published", f"{total(counts, 'auren_messages_published_total'):,.0f}"
+    if counts.get("statements"):
+        yield "PostgreSQL's statements", f"mean {statement(seen):.2f} ms over {counts['statements']:,.0f}"
     yield "deadlocks", f"{counts.get('deadlocks', 0):.0f}"
     yield "bodies received", f"{seen.received / 1e6:.1f} MB ({8 * seen.received / seen.seconds / 1e6:.2f} Mbit/s)"
     yield "loopback, everything on this machine", f"{seen.loopback:.1f} Mbit/s"
@@ -270,7 +249,3 @@ def facts(seen: Seen) -> Iterable[tuple[str, str]]:
 def milliseconds(counts: Figures, name: str) -> str:
     number = total(counts, f"{name}_count")
     return f"mean {1000 * total(counts, f'{name}_sum') / number:.1f} ms over {number:,.0f}" if number else "none"
-
-
-def short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.1f}"

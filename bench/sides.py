@@ -23,7 +23,8 @@ from pathlib import Path
 import psycopg
 
 from bench.bridge import WEB, serving
-from bench.store import database, rates_of
+from bench.goals import Goal, Row, add_results, keep
+from bench.store import database, figures_of
 from bench.traffic import sign
 from bench.verifying import one
 
@@ -34,19 +35,32 @@ UVICORN = (
     *("--port", "{port}"),
 )
 OURS, BARE = "the bridge", "bare ASGI reply"
+DJANGO, FASTAPI = "Django, a commit each", "FastAPI + asyncpg, a commit each"
 SERVERS = {
     BARE: (*UVICORN, "bench.rivals.plain:bare", "--lifespan", "off"),
     OURS: WEB,
-    "Django, a commit each": (*UVICORN, "bench.rivals.django_view:application", "--lifespan", "off"),
-    "FastAPI + asyncpg, a commit each": (*UVICORN, "--factory", "bench.rivals.plain:fastapi_each"),
+    DJANGO: (*UVICORN, "bench.rivals.django_view:application", "--lifespan", "off"),
+    FASTAPI: (*UVICORN, "--factory", "bench.rivals.plain:fastapi_each"),
 }
 MOST = {BARE: 60_000}  # requests a second that there have to be bodies for
-WORKER = "the worker"
+WORKER, STORING = "the worker", "the worker, storing"
 CLAIMS = [  # ours first
     [WORKER, "the same, one each", "a simple queue", "procrastinate"],
-    ["the worker, storing", "the same, one each, storing", "procrastinate, storing"],
+    [STORING, "the same, one each, storing", "procrastinate, storing"],
     ["claims alone", "claims alone, one each"],
 ]
+INGEST_GOALS = {
+    BARE: Goal("ingest, one web process", "beside a bare ASGI reply", "", "x", 0.25, at_least=True),
+    DJANGO: Goal("ingest, one web process", "beside a Django view that commits each", "", "x", 10, at_least=True),
+    FASTAPI: Goal("ingest, one web process", "beside FastAPI and asyncpg, a commit each", "", "x", 3, at_least=True),
+}
+CLAIM_GOALS = {
+    (WORKER, "the same, one each"): Goal("claim loop", "beside one at a time", "", "x", 20, at_least=True),
+    (WORKER, "procrastinate"): Goal("claim loop", "beside procrastinate", "", "x", 10, at_least=True),
+    (STORING, "procrastinate, storing"): Goal(
+        "claim loop", "beside procrastinate, a phone's batch stored each", "", "x", 10, at_least=True
+    ),
+}
 SCRIPT = """
 local lines, at = {}, 0
 for line in io.lines(os.getenv("BODIES")) do lines[#lines + 1] = line end
@@ -142,9 +156,13 @@ def rates(results: Mapping[str, Sequence[Round]]) -> dict[str, list[float]]:
     return {name: [each.rate for each in found] for name, found in results.items()}
 
 
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Round by round: what disturbs the machine for a while disturbs both."""
+    return [mine / their for mine, their in zip(ours, theirs, strict=True)]
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the rounds' ratios: what disturbs the machine for a while disturbs both."""
-    return statistics.median(mine / their for mine, their in zip(ours, theirs, strict=True))
+    return statistics.median(ratios(ours, theirs))
 
 
 def report(found: Mapping[str, Sequence[float]], ours: str) -> None:
@@ -153,17 +171,20 @@ def report(found: Mapping[str, Sequence[float]], ours: str) -> None:
         print(f"  {name:33} {statistics.median(theirs):8,.0f}/s  {ratio(found[ours], theirs):6.2f} x")
 
 
-def ingest(rounds: int, seconds: int, settings: dict[str, str]) -> None:
+def ingest(rounds: int, seconds: int, settings: dict[str, str]) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="auren-sides-") as folder:
         results = measure(seconds, rounds, Path(folder), settings)
-    report(rates(results), OURS)
+    found = rates(results)
+    report(found, OURS)
     print(f"  failed: {', '.join(f'{name} {sum(each.failed for each in found)}' for name, found in results.items())}")
+    return [goal.row(ratios(found[OURS], found[name])) for name, goal in INGEST_GOALS.items()]
 
 
-def claims(rounds: int, seconds: int, settings: dict[str, str]) -> None:
-    found = rates_of("claiming", settings, "--rounds", str(rounds), "--seconds", str(seconds))
+def claims(rounds: int, seconds: int, settings: dict[str, str]) -> list[Row]:
+    found = figures_of("claiming", settings, "--rounds", str(rounds), "--seconds", str(seconds))
     for names in CLAIMS:
         report({name: found[name] for name in names}, names[0])
+    return [goal.row(ratios(found[ours], found[theirs])) for (ours, theirs), goal in CLAIM_GOALS.items()]
 
 
 PARTS = {"ingest": ingest, "claims": claims}
@@ -174,6 +195,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=8, help="of each round (8)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=list(PARTS), action="append", help="one part; may be given again")
+    add_results(parser)
     options = parser.parse_args()
     parts = options.only or list(PARTS)
     if "ingest" in parts:
@@ -182,7 +204,8 @@ def main() -> None:
         load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
         print(f"\n{part}; {load}{f', {CONNECTIONS} connections' if part == 'ingest' else ''}", flush=True)
         with database(None, {}) as settings:
-            PARTS[part](options.rounds, options.seconds, settings)
+            rows = PARTS[part](options.rounds, options.seconds, settings)
+        keep(options.results, part, rows)
 
 
 def need_wrk(parser: argparse.ArgumentParser) -> None:

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from auren.embedded.postgres import Postgres
 from auren.embedded.server import BASE_DIR
+from bench.goals import Goal, Row, add_results, keep
 
 # What is loaded for reading goes past the WAL; the parts that write have PostgreSQL as it is.
 PARTS: dict[str, dict[str, str]] = {
@@ -23,6 +24,19 @@ PARTS: dict[str, dict[str, str]] = {
     "settling": {},
     "reading": {"wal_level": "minimal", "max_wal_senders": "0"},
     "searching": {"wal_level": "minimal", "max_wal_senders": "0"},
+}
+DAY = "a day out of a year of 5-second heart rate to JSON"
+GOALS = {
+    "storing": {
+        "one worker": Goal("one worker", "samples stored a second", "", "", 30_000, at_least=True),
+        "ratio": Goal("one worker", "beside SQLAlchemy's multi-VALUES upsert", "", "x", 10, at_least=True),
+    },
+    "settling": {"settled": Goal("conflicts", "a 1,000-sample batch settled", "45 ms", "ms", 10)},
+    "reading": {
+        "alone": Goal("timeline", DAY, "", "ms", 100),
+        "among others": Goal("timeline", f"{DAY}, {{others}} million rows of others", "", "ms", 100),
+    },
+    "searching": {"among others": Goal("samples", "support's search, {others} million rows of others", "", "ms", 200)},
 }
 
 
@@ -54,13 +68,21 @@ def opened(name: str) -> Path:
     return folder
 
 
-def rates_of(part: str, settings: dict[str, str], *arguments: str) -> dict[str, list[float]]:
-    """What a part that takes turns with others has seen: of each its rounds, by how many a second."""
+def figures_of(part: str, settings: dict[str, str], *arguments: str) -> dict[str, list[float]]:
+    """What a part has seen: each figure's rounds, by what was measured."""
     with tempfile.TemporaryDirectory(prefix="auren-bench-") as folder:
-        found = Path(folder) / "rates.json"
+        found = Path(folder) / "figures.json"
         run(settings | {"LOG_LEVEL": "ERROR"}, "-m", f"bench.parts.{part}", "--into", str(found), *arguments)
-        rates: dict[str, list[float]] = json.loads(found.read_text())
-    return rates
+        figures: dict[str, list[float]] = json.loads(found.read_text())
+    return figures
+
+
+def rows_of(part: str, figures: Mapping[str, Sequence[float]]) -> list[Row]:
+    """Those of its figures that have a goal."""
+    seen = {**figures}
+    if part == "storing":
+        seen["ratio"] = [ours / theirs for ours, theirs in zip(seen["one worker"], seen["SQLAlchemy"], strict=True)]
+    return [goal.row(seen[name]) for name, goal in GOALS[part].items()]
 
 
 def run(settings: dict[str, str], *arguments: str) -> None:
@@ -73,13 +95,18 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=10, metavar="MILLIONS", help="rows of other people (10)")
     parser.add_argument("--only", choices=list(PARTS), action="append", help="one part; may be given again")
     parser.add_argument("--folder", type=Path, help="where the data lie meanwhile: 100 million rows take 25 GB")
+    add_results(parser)
     options = parser.parse_args()
     others = [str(options.others)]
     arguments = {"storing": ["--rounds", str(options.rounds)], "reading": others, "searching": others}
     for part in options.only or PARTS:
         print(f"\n{part}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
         with database(options.folder, PARTS[part]) as settings:
-            run(settings, "-m", f"bench.parts.{part}", *arguments.get(part, []))
+            figures = figures_of(part, settings, *arguments.get(part, []))
+        rows = rows_of(part, figures)
+        for row in rows:
+            row["what"] = row["what"].format(others=options.others)
+        keep(options.results, part, rows)
 
 
 if __name__ == "__main__":

@@ -136,9 +136,9 @@ class Traffic:
             if observed.wears(person(user), device, day):
                 return user, day
 
-    def batch(self) -> Post:
-        """The last minutes of a watch's heart rate, and of steps by watch and phone."""
-        user, size = self.user(), self.dice.randint(SMALLEST_BATCH, LARGEST_BATCH)
+    def batch(self, size: int = 0) -> Post:
+        """The last minutes of a watch's heart rate, and of steps by watch and phone: `size` samples, or as it comes."""
+        user, size = self.user(), size or self.dice.randint(SMALLEST_BATCH, LARGEST_BATCH)
         now = datetime.now(UTC) - timedelta(seconds=self.dice.randrange(6 * 3600))
         steps = size // 10
         beats = (now - timedelta(seconds=BEAT_SECONDS * number) for number in range(size - 2 * steps))

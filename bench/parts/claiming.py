@@ -19,10 +19,8 @@ time is from its start, connecting included, to its end; what it was doing then 
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
@@ -32,6 +30,7 @@ from django.conf import settings
 from auren.biometrics.store import SESSION
 from auren.postgres import connect
 from bench.parts.storing import one_worker
+from bench.parts.telling import add_into, tell
 from bench.parts.waiting import JOBS, Announcements, Batches, Waiting, look_at, make_people
 from bench.rivals import simple_queue
 from bench.verifying import one
@@ -207,13 +206,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of each round (3)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", choices=list(SIDES), action="append", help="one of them; may be given again")
-    parser.add_argument("--into", type=Path, help="a file for the rates, as JSON")
+    add_into(parser)
     options = parser.parse_args()
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as database:
         make_people(database)
         rates = measure(database, options.side or list(SIDES), options.rounds, options.seconds)
-    if options.into:
-        options.into.write_text(json.dumps(rates))
+    tell(options.into, rates)
 
 
 if __name__ == "__main__":

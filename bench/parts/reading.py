@@ -4,11 +4,12 @@ The rows are made month by month in a table that becomes a partition when its ke
 manual loads much at once, and the same table in the end.
 """
 
+import argparse
 import statistics
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
@@ -19,6 +20,7 @@ from auren.biometrics.models import Source
 from auren.biometrics.partitions import months_from
 from auren.console import lanes
 from bench.parts.sizes import print_sizes
+from bench.parts.telling import add_into, tell
 
 HEART_RATE = BY_NAME["heart_rate"]
 LANE = next(lane for lane in lanes.LANES if HEART_RATE in lane.metrics)
@@ -90,24 +92,37 @@ def read_day(day: datetime) -> float:
     return taken
 
 
-def measure(label: str) -> None:
+def measure(label: str) -> list[float]:
+    """Milliseconds of each day that was read for the first time."""
     months_of = months(datetime.now(UTC).date())
     days = [
         datetime(month.year, month.month, 3 + number * 11, tzinfo=UTC) for month in months_of for number in range(2)
     ][:DAYS]
-    for what in ("read for the first time", "read again"):
-        times = [read_day(day) for day in days]
+    read = {what: [read_day(day) for day in days] for what in ("read for the first time", "read again")}
+    for what, times in read.items():
         middle, worst = statistics.median(times), max(times)
         print(f"  {label}: {DAYS} days of the year, {what}: median {middle:.0f} ms, worst {worst:.0f} ms", flush=True)
+    return read["read for the first time"]
+
+
+def parsed(part: str, description: str) -> tuple[int, Path | None]:
+    """Rows of other people, and the file for the figures."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.parts.{part}", description=description)
+    parser.add_argument("others", type=int, nargs="?", default=10, metavar="MILLIONS", help="rows of others (10)")
+    add_into(parser)
+    options = parser.parse_args()
+    return options.others * MILLION, options.into
 
 
 def main() -> None:
-    others = int(sys.argv[1]) * MILLION if len(sys.argv) > 1 else 10 * MILLION
+    others, into = parsed("reading", __doc__)
+    figures = {}
     Source.objects.create(pk=PATIENT, link_id=1, name="Apple Watch", kind="watch")
-    for patients in (1, 1 + -(-others // YEAR_ROWS)):
+    for name, patients in (("alone", 1), ("among others", 1 + -(-others // YEAR_ROWS))):
         load(patients)
-        measure(f"{YEAR_ROWS:,} rows of one, {(patients - 1) * YEAR_ROWS:,} of {patients - 1} others")
+        figures[name] = measure(f"{YEAR_ROWS:,} rows of one, {(patients - 1) * YEAR_ROWS:,} of {patients - 1} others")
     print_sizes()
+    tell(into, figures)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ looked at says more than the clock: it must not grow with the table.
 import random
 import re
 import statistics
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -20,7 +19,8 @@ from django.test import Client
 from auren.biometrics.models import Source
 from auren.console.admin.samples import PAGE, SampleSearch
 from bench.parts import reading
-from bench.parts.reading import HEART_RATE, MILLION, PATIENT, YEAR_ROWS
+from bench.parts.reading import HEART_RATE, PATIENT, YEAR_ROWS, parsed
+from bench.parts.telling import tell
 from devices.models import Patient
 
 SEARCHES = 60
@@ -83,7 +83,9 @@ def page(client: Client, address: str, query: dict[str, str] | None = None) -> t
     return taken, ADDRESS + unescape(behind)
 
 
-def measure(patients: int) -> None:
+def measure(patients: int) -> list[float]:
+    """Milliseconds of each first page, by the clock."""
+    every: list[float] = []
     client = support()
     connection.force_debug_cursor = True  # notes how long each statement took
     for name, length in RANGES.items():
@@ -92,8 +94,10 @@ def measure(patients: int) -> None:
             taken, behind = page(client, ADDRESS, query)
             first.append(taken)
             second.append(page(client, behind)[0])
+        every += [taken.clock for taken in first]
         for what, times in (("first page", first), ("page behind it", second)):
             print(f"  {name}, {what}: {summary(times)}", flush=True)
+    return every
 
 
 def summary(times: list[Taken]) -> str:
@@ -113,13 +117,15 @@ def print_plan(patients: int) -> None:
 
 
 def main() -> None:
-    others = int(sys.argv[1]) * MILLION if len(sys.argv) > 1 else 10 * MILLION
-    for patients in (1, 1 + -(-others // YEAR_ROWS)):
+    others, into = parsed("searching", __doc__)
+    figures = {}
+    for name, patients in (("alone", 1), ("among others", 1 + -(-others // YEAR_ROWS))):
         people(patients)
         reading.load(patients)
         print(f" {YEAR_ROWS:,} rows of one, {(patients - 1) * YEAR_ROWS:,} of {patients - 1} others", flush=True)
-        measure(patients)
+        figures[name] = measure(patients)
         print_plan(patients)
+    tell(into, figures)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The patient has a history of the same kind: sixty bodies before the ones that are measured.
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from auren.biometrics import store
 from auren.biometrics.conflicts import Change, Touched, settle
 from bench.parts.phones import PATIENTS, PEOPLE, SAMPLES, Phones
 from bench.parts.storing import work
+from bench.parts.telling import add_into, tell
 
 HISTORY, MEASURED = 3 * PEOPLE, 45
 UNPLANNED = 5  # the first ones plan their statements
@@ -37,6 +39,9 @@ def filed(database: psycopg.Connection[Any], phones: Phones) -> Iterator[None]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.parts.settling", description=__doc__)
+    add_into(parser)
+    options = parser.parse_args()
     phones = Phones()
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as database:
         database.execute(PATIENTS, [PEOPLE])
@@ -50,6 +55,7 @@ def main() -> None:
         f"  {len(warm)} batches of {SAMPLES:,} samples settled one after another, by a worker that has done so before:"
         f" median {statistics.median(warm):.1f} ms, from {min(warm):.1f} to {max(warm):.1f}"
     )
+    tell(options.into, {"settled": warm})
 
 
 if __name__ == "__main__":

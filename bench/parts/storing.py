@@ -6,7 +6,6 @@ writes them: a table of the same columns and key (not partitioned), a transactio
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import time
@@ -26,6 +25,7 @@ from auren.collecting import collect_seldom
 from auren.postgres import connect
 from bench.parts.phones import PATIENTS, PEOPLE, SAMPLES, Phones
 from bench.parts.sizes import print_sizes
+from bench.parts.telling import add_into, tell
 from devices.vendors.registry import VENDORS
 from webhooks.bell import Bell
 from webhooks.clock import DatabaseClock
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument(
         "--deliveries", type=int, default=200, help="a round, and a tenth as many batches of theirs (200)"
     )
-    parser.add_argument("--into", type=Path, help="a file for the rates, as JSON")
+    add_into(parser)
     options = parser.parse_args()
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as database:
         ours, theirs = measure(database, options.rounds, options.deliveries)
@@ -165,8 +165,7 @@ def main() -> None:
     ratios = [mine / their for mine, their in zip(ours, theirs, strict=True)]
     print(f"  ratio      median {statistics.median(ratios):.1f}, from {min(ratios):.1f} to {max(ratios):.1f}")
     print_sizes()
-    if options.into:
-        options.into.write_text(json.dumps({"one worker": ours, "SQLAlchemy": theirs}))
+    tell(options.into, {"one worker": ours, "SQLAlchemy": theirs})
 
 
 def measure(database: psycopg.Connection[Any], rounds: int, deliveries: int) -> tuple[list[float], list[float]]:

@@ -1,10 +1,12 @@
+import json
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bench import faults, report
+from bench import faults, report, table
+from bench.goals import Goal, keep
 from bench.readme import BEGIN, END, PICTURE, write
 from tests.bench.test_faults import BACK, GONE, MOMENTS, POSTGRESQL, answers
 from tests.bench.test_report import seen
@@ -17,7 +19,7 @@ PAGE = f"# The bridge\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
 def results(tmp_path: Path) -> Path:
     """A spike within its target, a stress beyond it, and PostgreSQL away, as the two commands write them."""
     folder = tmp_path / "results"
-    report.write(folder, "2026-03-01", ABOUT, [seen("spike", 140, recovery=0.5), seen("stress", 200)])
+    report.write(folder, "2026-03-01-load", ABOUT, [seen("spike", 140, recovery=0.5), seen("stress", 200)])
     away = answers(80, GONE) + answers(GONE, BACK, ms=400, status=503) + answers(BACK + 0.2, 120)
     outcome = faults.outcome_of(POSTGRESQL, MOMENTS, away, seen("postgresql", 30))
     faults.write(folder, "2026-03-02-faults", ABOUT, [(POSTGRESQL, outcome)])
@@ -45,7 +47,27 @@ def test_the_table_shows_the_old_figure_the_target_ours_and_whether_it_is_met(re
     )
     page = (root / "README.md").read_text()
     assert "5 of 6 targets met on one machine that carried everything, the load too (2 cores, 8 GiB)." in page
-    assert "Load 2026-03-01, commit abc123; outages 2026-03-02, commit abc123." in page
+    assert "Load: 2026-03-01, commit abc123, faults: 2026-03-02, commit abc123." in page
+
+
+def test_what_is_measured_by_itself_follows_the_load_test(results: Path, root: Path) -> None:
+    ratio = Goal("ingest", "beside a bare ASGI reply", "", "x", 0.25, at_least=True)
+    keep(results, "ingest", [ratio.row([0.2, 0.31, 0.27])])
+    write(results, root)
+    assert row(root, "ingest: beside") == "| ingest: beside a bare ASGI reply |  | ≥ 0.25 x | 0.27 x | met |"
+    assert "6 of 7 targets met" in (root / "README.md").read_text()
+
+
+def test_the_table_of_everything_says_what_was_missed_and_what_was_not_measured(results: Path) -> None:
+    drawn = Goal("a patient's page", "a day drawn", "", "ms", 1_000)
+    keep(results, "pages", [drawn.row([1_200, 1_150, 1_300])])
+    text = table.write(results, "2026-03-03").read_text()
+    assert "5 of 7 met. **Missed: stress: answered, P99; a patient's page: a day drawn.**" in text
+    assert "| a patient's page: a day drawn |  | < 1,000 ms | 1,200 ms | 1,150 ms to 1,300 ms | **missed** |" in text
+    assert "Not measured: batches, ingest, claims, calls, storing, settling, reading, searching." in text
+    assert "| [load](2026-03-01-load.md) | `python -m bench.load` | 2026-03-01 | abc123 |" in text
+    kept = json.loads((results / "2026-03-03.json").read_text())
+    assert [(each["part"], each["met"]) for each in kept][-1] == ("pages", False)
 
 
 def test_only_what_stands_between_the_markers_is_replaced_however_often(results: Path, root: Path) -> None:
@@ -68,8 +90,8 @@ def test_the_picture_has_the_spike_and_the_outage_one_above_the_other(results: P
 
 
 def test_the_newest_results_count(results: Path, root: Path) -> None:
-    report.write(results, "2026-02-27", ABOUT, [seen("spike", 3_000, recovery=9)])
-    shutil.copy(results / "2026-03-01.json", results / "notes.json")
+    report.write(results, "2026-02-27-load", ABOUT, [seen("spike", 3_000, recovery=9)])
+    shutil.copy(results / "2026-03-01-load.json", results / "notes-load.json")
     write(results, root)
     assert row(root, "spike: answered, P99").endswith("| 140 ms | met |")
 
@@ -86,10 +108,11 @@ def test_results_that_are_missing_are_named_with_the_command_that_makes_them(res
     (results / "2026-03-02-faults.json").unlink()
     with pytest.raises(SystemExit, match="run `make bench-faults` first"):
         write(results, root)
+    assert (root / "README.md").read_text() == PAGE
 
 
 def test_a_run_without_a_spike_has_no_picture_and_says_what_to_run(results: Path, root: Path) -> None:
-    report.write(results, "2026-03-03", ABOUT, [seen("stress", 90)])
+    report.write(results, "2026-03-03-load", ABOUT, [seen("stress", 90)])
     with pytest.raises(SystemExit, match="needs a spike"):
         write(results, root)
     assert (root / "README.md").read_text() == PAGE

@@ -51,7 +51,7 @@ def seen(phase: str, p99: float, **changed: object) -> Seen:
 
 
 def page(folder: Path, *rounds: Seen) -> str:
-    return write(folder, "2026-03-01", {"processor": "two"}, rounds).read_text()
+    return write(folder, "2026-03-01-load", {"processor": "two"}, rounds).read_text()
 
 
 def row(text: str, what: str) -> str:
@@ -94,7 +94,7 @@ def test_phases_that_were_not_run_have_no_row(tmp_path: Path) -> None:
 
 def test_programs_find_the_same_as_json(tmp_path: Path) -> None:
     page(tmp_path, seen("stress", 140))
-    kept = json.loads((tmp_path / "2026-03-01.json").read_text())
+    kept = json.loads((tmp_path / "2026-03-01-load.json").read_text())
     assert [(target["what"], target["met"]) for target in kept["targets"]] == [
         ("answered, P99", False),
         ("failed", True),
@@ -104,7 +104,7 @@ def test_programs_find_the_same_as_json(tmp_path: Path) -> None:
 
 def test_a_spike_is_drawn_with_its_peak_behind_it(tmp_path: Path) -> None:
     text = page(tmp_path, seen("spike", 140, recovery=0.5))
-    drawn = ElementTree.fromstring((tmp_path / "2026-03-01-spike.svg").read_text())
+    drawn = ElementTree.fromstring((tmp_path / "2026-03-01-load-spike.svg").read_text())
     words = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert {"50 users, then 300", "median", "P99", "1 ms", "1,000 ms"} <= set(words)
-    assert "](2026-03-01-spike.svg)" in text
+    assert "](2026-03-01-load-spike.svg)" in text
