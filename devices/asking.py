@@ -1,10 +1,12 @@
 """Asking vendors for documents, once for all deliveries that one answer can serve."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
+import psycopg
 from prometheus_client import Counter
 
 from devices.api import Clock, LinkApi, VendorApi
@@ -35,6 +37,17 @@ class Asking:
         for vendor in apis:  # at zero from the start: a rate needs the step from there
             for counter in (SAVED, HITS, REUSED):
                 counter.labels(vendor)
+
+    async def expect(self, links: Iterable[tuple[str, int]]) -> None:
+        """Get ready to ask about these links, given by vendor and id, in a moment. That it cannot be done now is no
+        fault: whoever asks then does it."""
+        by_vendor: dict[str, set[int]] = {}
+        for vendor, link_id in links:
+            if vendor in self._apis:
+                by_vendor.setdefault(vendor, set()).add(link_id)
+        for vendor, link_ids in by_vendor.items():
+            with suppress(psycopg.Error):
+                await self._apis[vendor].tokens.expect(link_ids)
 
     async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
         """What the vendor says, or said after `since`: when the delivery came, or was due once more.

@@ -5,7 +5,9 @@ a link's lie under one key, which an erasure deletes, and are gone after five mi
 """
 
 import hashlib
+from collections.abc import Awaitable
 from datetime import datetime
+from typing import cast
 
 import msgspec
 from prometheus_client import Counter
@@ -19,6 +21,19 @@ MOST_BYTES = 256 * 1024  # an answer larger than this is asked for again
 MOST_ANSWERS = 64  # of one link; one more, and it starts afresh
 
 HITS = Counter("auren_vendor_cache_hits", "Asks answered by a document kept from another delivery", ["vendor"])
+
+
+# In one step, or a crash would leave health data for good.
+KEEP = """
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+if redis.call('HLEN', KEYS[1]) > tonumber(ARGV[4]) then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[1], ARGV[3])
+end
+return 0
+"""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -37,6 +52,7 @@ class Remembered:
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = SpareRedis(redis, "documents are not shared between workers")
+        self._keep = redis.register_script(KEEP) if redis else None
 
     async def find(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked | None:
         """The answer to `ask`, if it was asked for after `since`."""
@@ -50,26 +66,12 @@ class Remembered:
         return asked
 
     async def keep(self, link_id: int, ask: Ask, asked: Asked) -> None:
-        written = msgspec.json.encode(asked)
-        if len(written) <= MOST_BYTES:
-            await self._redis.ask(lambda redis: _write(redis, key_of(link_id), field_of(ask), written))
+        written, script = msgspec.json.encode(asked), self._keep
+        if script is None or len(written) > MOST_BYTES:
+            return
+        numbers: list[str | bytes | int] = [field_of(ask), written, KEPT_SECONDS, MOST_ANSWERS]
+        await self._redis.ask(lambda _: cast(Awaitable[int], script(keys=[key_of(link_id)], args=numbers)))
 
 
 def field_of(ask: Ask) -> str:
     return hashlib.blake2b(msgspec.json.encode(ask), digest_size=16).hexdigest()
-
-
-async def _write(redis: Redis, key: str, field: str, written: bytes) -> None:
-    kept = await _put(redis, key, field, written)
-    if kept > MOST_ANSWERS:
-        await redis.delete(key)
-        await _put(redis, key, field, written)
-
-
-async def _put(redis: Redis, key: str, field: str, written: bytes) -> int:
-    """How many answers of the link are kept now. In one transaction, or a crash would leave health data for good."""
-    async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.hset(key, field, written)
-        pipeline.expire(key, KEPT_SECONDS)
-        pipeline.hlen(key)
-        return int((await pipeline.execute())[-1])

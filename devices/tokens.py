@@ -7,7 +7,7 @@ is called. A lease that nobody cleared is the trace that the stored refresh toke
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
@@ -32,6 +32,7 @@ from devices.token_endpoint import Fate, Grant, RefreshFailed, refresh
 from devices.vendors.client import Failed, LinkExpired
 
 LOOK_AGAIN_SECONDS = 0.05
+EXPECTED_SECONDS = 2.0  # a token is due so much before its end that one read so long ago is still good
 # A reply that was not written is a patient who must connect again: this outlasts a failover of PostgreSQL.
 INSIST_SECONDS = 60.0
 RECONNECT = "the patient must connect again"
@@ -108,12 +109,12 @@ def store_grant(
 
 # A token is due a minute before its end, or a tenth of its life before when that is less.
 READ = """
-    SELECT link.vendor, link.status, token.access_token, token.refresh_token, token.issued_by,
+    SELECT token.link_id, link.vendor, link.status, token.access_token, token.refresh_token, token.issued_by,
            token.expires_at - least(interval '60 seconds', (token.expires_at - token.updated_at) / 10) <= now() AS due,
            token.refresh_token_lease AS lease,
            token.refresh_token_lease IS NOT NULL AND token.refresh_until > now() AS leased
     FROM devices_token AS token JOIN devices_link AS link ON link.id = token.link_id
-    WHERE token.link_id = %(link)s
+    WHERE token.link_id = ANY(%(links)s)
 """
 # Only from the row as it was read: an access token is sealed anew, and so differs, each time it is written.
 TAKE_LEASE = """
@@ -156,6 +157,7 @@ EXPIRE_UNCONNECTED = """
 class Stored(msgspec.Struct, frozen=True):
     """A row of `devices_token` as it was read, still sealed. A lease that is not `leased` ran out: it is a trace."""
 
+    link_id: int
     vendor: str
     status: str
     access_token: str
@@ -191,11 +193,27 @@ class Tokens:
         # Two secrets may be tried, and the result be written until long after.
         self._lease_seconds = 2 * longest_call_seconds() + INSIST_SECONDS
         self._renewals: dict[str, asyncio.Task[str]] = {}
+        self._expected: dict[int, tuple[float, Stored]] = {}
+
+    async def expect(self, link_ids: Collection[int]) -> None:
+        """Read together what `current` will be asked for in a moment: each is used once, if it is asked for soon."""
+        rows = await self._rows(link_ids)
+        now = time.monotonic()
+        fresh = {link: each for link, each in self._expected.items() if now - each[0] < EXPECTED_SECONDS}
+        self._expected = fresh | {stored.link_id: (now, stored) for stored in rows}
 
     async def current(self, link_id: int) -> str:
         """An access token that is good for a while yet, refreshed if it was about to end."""
-        stored = await self._read(link_id)
+        stored = self._take_expected(link_id) or await self._read(link_id)
         return await self._renewed(link_id, stored) if stored.due else unseal(stored.access_token)
+
+    def _take_expected(self, link_id: int) -> Stored | None:
+        """What was read a moment ago, if it can be used as it is."""
+        read_at, stored = self._expected.pop(link_id, (0.0, None))
+        if stored is None or stored.due or time.monotonic() - read_at >= EXPECTED_SECONDS:
+            return None
+        stored.check_link()
+        return stored
 
     async def after_refusal(self, link_id: int, refused_access_token: str) -> str:
         """Another access token than the one the vendor just refused: the stored one if it differs, else a new one."""
@@ -299,14 +317,17 @@ class Tokens:
         raise failure.cause
 
     async def _read(self, link_id: int) -> Stored:
-        async with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Stored)) as cursor:
-            await cursor.execute(READ, {"link": link_id})
-            stored = await cursor.fetchone()
-        if stored is None:
+        rows = await self._rows([link_id])
+        if not rows:
             await self._execute(EXPIRE_UNCONNECTED, {"link": link_id})
             raise LinkExpired(f"no token is stored for this link: {RECONNECT}")
-        stored.check_link()
-        return stored
+        rows[0].check_link()
+        return rows[0]
+
+    async def _rows(self, link_ids: Collection[int]) -> list[Stored]:
+        async with self._pool.connection() as connection, connection.cursor(row_factory=class_row(Stored)) as cursor:
+            await cursor.execute(READ, {"links": list(link_ids)})
+            return await cursor.fetchall()
 
     async def _execute(self, sql: str, values: Mapping[str, Any], pool_seconds: float | None = None) -> bool:
         """Commit one statement; whether it changed a row."""

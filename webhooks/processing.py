@@ -5,7 +5,7 @@ No database transaction is open in here, and no exception leaves `process`: what
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Literal, Protocol
@@ -70,7 +70,9 @@ class Asked(Protocol):
 
 
 class Asking(Protocol):
-    """How a vendor is asked: see `devices.api.Asking`."""
+    """How a vendor is asked: see `devices.asking.Asking`."""
+
+    async def expect(self, links: Iterable[tuple[str, int]]) -> None: ...
 
     async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked: ...
 
@@ -83,6 +85,16 @@ class Processor:
         self.clock = clock
         self.recent = timedelta(days=recent_days)
         self._turn = asyncio.Lock()
+
+    async def expect(self, deliveries: Iterable[Claimed]) -> None:
+        """These will be processed in a moment. Where a vendor will be asked, what that takes is read together."""
+        links = {
+            (each.vendor, each.link.id)
+            for each in deliveries
+            if each.vendor != "healthkit" and each.link is not None and each.link.usable
+        }
+        if links:
+            await self.asking.expect(links)
 
     async def process(self, delivery: Claimed) -> Outcome:
         """Raises nothing but cancellation."""

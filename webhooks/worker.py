@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 BACKGROUND_SHARE = 4  # of its slots a worker gives one to what can wait, so that a history never holds them all
+CLAIMED_AT_LEAST = 4  # one in so many of what it may hold, or its hands are full enough: a claim costs as much for one
 WRITERS = 2  # one computes while the other waits for PostgreSQL
 FINISH_WITHIN = 6.0  # seconds for what is under way when the worker is told to stop; 10 in all
 LOOK_UP = 0.5  # seconds until a worker with its hands full looks whether it is to stop
@@ -50,13 +51,17 @@ class Worker:
         self.clock = clock
         self.slots = asyncio.Semaphore(slots)
         self.room = 6 * slots  # so that each writer has a batch before it and one behind
+        self.least_room = max(1, self.room // CLAIMED_AT_LEAST)
         self.background_room = max(1, slots // BACKGROUND_SHARE)
         self.lease = lease
         self.poll = poll
         self.sandbox = sandbox
         self.held: dict[int, Claimed] = {}
         self._claims = Line("worker claims")
-        self._writers = [Writer(f"worker store {n}", clock, bell, let_go=self._let_go) for n in range(WRITERS)]
+        self._writers = [
+            Writer(f"worker store {n}", clock, bell, let_go=self._let_go, busy=lambda: len(self.held) > slots)
+            for n in range(WRITERS)
+        ]
         self._wake = asyncio.Event()
         self._freed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +121,7 @@ class Worker:
     async def _claim_some(self) -> bool:
         """Claim as many as there is room for; whether it is worth trying again at once."""
         room = self.room - len(self.held)
-        if room <= 0:
+        if room < self.least_room:
             self._freed.clear()
             try:
                 await asyncio.wait_for(self._freed.wait(), min(self.poll, LOOK_UP))
@@ -132,6 +137,7 @@ class Worker:
             logger.warning("no claim: %s", type(error).__name__)
             await asyncio.sleep(RETRY_STORE)
             return False
+        await self.processor.expect(claimed)
         for delivery in claimed:
             self._start(delivery)
         return bool(claimed)

@@ -24,20 +24,32 @@ logger = logging.getLogger(__name__)
 BATCH_DELIVERIES = 100
 BATCH_SAMPLES = 20_000
 RETRY_STORE = 0.3  # seconds
+# A transaction costs as much for one delivery as for several. Where more are held than can be asked for at once, nobody
+# is kept waiting by gathering some.
+GATHERED = 20
+GATHER_SECONDS = 0.05
 
 
 class Writer:
     """One connection, and what waits for it: as much as the worker holds at most.
 
-    `let_go` hears of every batch that needs no more of this worker, written or not.
+    `let_go` hears of every batch that needs no more of this worker, written or not; `busy` says that more is held than
+    can be asked for at once.
     """
 
     def __init__(
-        self, name: str, clock: DatabaseClock, bell: Bell, *, let_go: Callable[[Sequence[Outcome]], None]
+        self,
+        name: str,
+        clock: DatabaseClock,
+        bell: Bell,
+        *,
+        let_go: Callable[[Sequence[Outcome]], None],
+        busy: Callable[[], bool],
     ) -> None:
         self.clock = clock
         self.bell = bell
         self.let_go = let_go
+        self.busy = busy
         self.storer = Storer(clock)
         self.line = Line(name, **SESSION)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
@@ -49,6 +61,8 @@ class Writer:
         """Without end: whatever has come while the last batch was written is the next one."""
         while True:
             batch = [await self._outcomes.get()]
+            if self._outcomes.qsize() < GATHERED and self.busy():
+                await asyncio.sleep(GATHER_SECONDS)
             samples = _size(batch[0])
             while not self._outcomes.empty() and len(batch) < BATCH_DELIVERIES and samples < BATCH_SAMPLES:
                 batch.append(self._outcomes.get_nowait())

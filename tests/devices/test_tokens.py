@@ -153,6 +153,44 @@ async def test_a_token_with_time_left_is_used_as_it_is(make_link: MakeLink, toke
     assert await tokens.current(link.pk) == "the-access-token"
 
 
+async def test_tokens_that_are_expected_are_read_together_and_each_is_good_for_one_use(
+    make_link: MakeLink, tokens: Tokens
+) -> None:
+    links = [await make_link(user=user) for user in ("user_1", "user_2")]
+    await tokens.expect([link.pk for link in links])
+    await Token.objects.aupdate(access_token=seal("another's refresh"))
+    assert [await tokens.current(link.pk) for link in links] == ["the-access-token", "the-access-token"]
+    assert [await tokens.current(link.pk) for link in links] == ["another's refresh", "another's refresh"]
+
+
+async def test_an_expected_token_that_is_not_asked_for_soon_is_read_again(
+    make_link: MakeLink, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await make_link()
+    await tokens.expect([link.pk])
+    await Token.objects.aupdate(access_token=seal("another's refresh"))
+    monkeypatch.setattr("devices.tokens.EXPECTED_SECONDS", 0.0)
+    assert await tokens.current(link.pk) == "another's refresh"
+
+
+async def test_an_expected_token_that_is_about_to_end_is_refreshed(make_link: MakeLink, tokens: Tokens) -> None:
+    async with endpoint(granted()) as server:
+        link = await expired_link(make_link, server)
+        await tokens.expect([link.pk])
+        assert await tokens.current(link.pk) == "access-2"
+
+
+async def test_expecting_a_link_that_is_revoked_or_has_no_token_raises_only_when_it_is_used(
+    make_link: MakeLink, tokens: Tokens
+) -> None:
+    revoked, empty = await make_link(user="user_1"), await make_link(user="user_2", access_token="")
+    await Link.objects.filter(pk=revoked.pk).aupdate(status="revoked")
+    await tokens.expect([revoked.pk, empty.pk])
+    for link in (revoked, empty):
+        with pytest.raises(LinkExpired):
+            await tokens.current(link.pk)
+
+
 async def test_a_token_is_refreshed_a_minute_ahead_of_its_end(make_link: MakeLink, tokens: Tokens) -> None:
     async with endpoint(granted()) as server:
         link = await make_link(issued_by=f"{server.url}/token")

@@ -55,6 +55,9 @@ def night(vendors: RunningSandbox) -> str:
 class NoVendor:
     """Phones ask nobody."""
 
+    async def expect(self, _: object) -> None:
+        raise AssertionError
+
     async def ask(self, *_: object, **__: object) -> Asked:
         raise AssertionError
 
