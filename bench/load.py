@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import psutil  # type: ignore[import-untyped]
 import psycopg
 
@@ -23,7 +24,8 @@ from bench import report
 from bench.bridge import Bridge, bridge, found_at, wait_for
 from bench.goals import add_results
 from bench.measuring import Phase, Rig, Seen, machine, revision
-from bench.verifying import one
+from bench.traffic import Secrets, Traffic
+from bench.verifying import ACCEPTED, one
 
 PEOPLE = 50_000
 OURA_MS, WHOOP_MS = 120, 180
@@ -115,6 +117,15 @@ def count_statements(started: Bridge) -> None:
     wait_for(lambda: preloaded(address), RESTART_SECONDS)
     with psycopg.connect(address, autocommit=True) as database:
         database.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+    wait_for(lambda: takes_one(started), RESTART_SECONDS)
+
+
+def takes_one(started: Bridge) -> bool:
+    """Whether web accepts a post. It only finds out that its connection has ended when it is sent one."""
+    post = Traffic(people=1).batch()
+    address = f"{started.run['http']}/webhooks/healthkit"
+    answer = httpx.post(address, content=post.body, headers=Secrets().headers(post), trust_env=False)
+    return answer.status_code == ACCEPTED
 
 
 def preloaded(address: str) -> bool:
