@@ -10,6 +10,7 @@ import psycopg
 from prometheus_client import Counter
 
 from devices.api import Clock, LinkApi, VendorApi
+from devices.breaker import State
 from devices.remembered import HITS, Asked, Remembered
 from devices.tokens import REUSED
 from devices.vendors.client import Answer, Api, Ask
@@ -39,15 +40,18 @@ class Asking:
                 counter.labels(vendor)
 
     async def expect(self, links: Iterable[tuple[str, int]]) -> None:
-        """Get ready to ask about these links, given by vendor and id, in a moment. That it cannot be done now is no
-        fault: whoever asks then does it."""
+        """Get the tokens of these links, given by vendor and id, ready: they are asked about in a moment.
+
+        That it cannot be done now is no fault: whoever asks does it then. A vendor that keeps failing is left alone.
+        """
         by_vendor: dict[str, set[int]] = {}
         for vendor, link_id in links:
-            if vendor in self._apis:
-                by_vendor.setdefault(vendor, set()).add(link_id)
+            by_vendor.setdefault(vendor, set()).add(link_id)
         for vendor, link_ids in by_vendor.items():
-            with suppress(psycopg.Error):
-                await self._apis[vendor].tokens.expect(link_ids)
+            api = self._apis[vendor]
+            if api.breaker.state is State.CLOSED:
+                with suppress(psycopg.Error):
+                    await api.tokens.expect(link_ids)
 
     async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
         """What the vendor says, or said after `since`: when the delivery came, or was due once more.

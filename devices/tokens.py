@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
+from math import inf
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,7 +33,7 @@ from devices.token_endpoint import Fate, Grant, RefreshFailed, refresh
 from devices.vendors.client import Failed, LinkExpired
 
 LOOK_AGAIN_SECONDS = 0.05
-EXPECTED_SECONDS = 2.0  # a token is due so much before its end that one read so long ago is still good
+EXPECTED_SECONDS = 2.0  # a token that was not due so long ago is still good
 # A reply that was not written is a patient who must connect again: this outlasts a failover of PostgreSQL.
 INSIST_SECONDS = 60.0
 RECONNECT = "the patient must connect again"
@@ -171,6 +172,10 @@ class Stored(msgspec.Struct, frozen=True):
     def may_be_spent(self) -> bool:
         return self.lease is not None and not self.leased
 
+    @property
+    def usable(self) -> bool:
+        return self.status not in {"expired", "revoked"}
+
     def check_link(self) -> None:
         if self.status == "expired":
             raise LinkExpired(SPENT if self.may_be_spent else REFUSED)
@@ -193,27 +198,32 @@ class Tokens:
         # Two secrets may be tried, and the result be written until long after.
         self._lease_seconds = 2 * longest_call_seconds() + INSIST_SECONDS
         self._renewals: dict[str, asyncio.Task[str]] = {}
-        self._expected: dict[int, tuple[float, Stored]] = {}
+        self._expected: dict[int, tuple[float, Stored | asyncio.Task[str]]] = {}
 
     async def expect(self, link_ids: Collection[int]) -> None:
-        """Read together what `current` will be asked for in a moment: each is used once, if it is asked for soon."""
+        """Read together what `current` will be asked for in a moment, and begin to refresh what is about to end.
+
+        Each is used once, if it is asked for soon, and so is what came of its refresh, a fault too.
+        """
         rows = await self._rows(link_ids)
         now = time.monotonic()
         fresh = {link: each for link, each in self._expected.items() if now - each[0] < EXPECTED_SECONDS}
-        self._expected = fresh | {stored.link_id: (now, stored) for stored in rows}
+        self._expected = fresh | {stored.link_id: (now, self._prepared(stored)) for stored in rows}
+
+    def _prepared(self, stored: Stored) -> Stored | asyncio.Task[str]:
+        if not stored.due or not stored.usable:
+            return stored
+        return self._renewals.get(stored.access_token) or self._start_renewal(stored.link_id, stored.access_token)
 
     async def current(self, link_id: int) -> str:
         """An access token that is good for a while yet, refreshed if it was about to end."""
-        stored = self._take_expected(link_id) or await self._read(link_id)
-        return await self._renewed(link_id, stored) if stored.due else unseal(stored.access_token)
-
-    def _take_expected(self, link_id: int) -> Stored | None:
-        """What was read a moment ago, if it can be used as it is."""
-        read_at, stored = self._expected.pop(link_id, (0.0, None))
-        if stored is None or stored.due or time.monotonic() - read_at >= EXPECTED_SECONDS:
-            return None
-        stored.check_link()
-        return stored
+        expected_at, expected = self._expected.pop(link_id, (-inf, None))
+        if expected is None or time.monotonic() - expected_at >= EXPECTED_SECONDS:
+            expected = await self._read(link_id)
+        if isinstance(expected, asyncio.Task):
+            return await asyncio.shield(expected)
+        expected.check_link()
+        return await self._renewed(link_id, expected) if expected.due else unseal(expected.access_token)
 
     async def after_refusal(self, link_id: int, refused_access_token: str) -> str:
         """Another access token than the one the vendor just refused: the stored one if it differs, else a new one."""

@@ -27,6 +27,7 @@ Kind = Literal["done", "ignored", "unlinked", "postponed", "missing", "failed", 
 LARGE_BODY = 256 * 1024  # bytes from which on reading a document would hold up the loop: done in a thread
 RECENT_PAGES = 20
 FORGOTTEN = "the body has been deleted after its retention time"
+LISTS = frozenset({"backfill", "poll", "reconcile"})  # origins of deliveries that ask for a list
 FINAL = timedelta(microseconds=999_999)
 
 
@@ -88,11 +89,7 @@ class Processor:
 
     async def expect(self, deliveries: Iterable[Claimed]) -> None:
         """These will be processed in a moment. Where a vendor will be asked, what that takes is read together."""
-        links = {
-            (each.vendor, each.link.id)
-            for each in deliveries
-            if each.vendor != "healthkit" and each.link is not None and each.link.usable
-        }
+        links = {(each.vendor, each.link.id) for each in deliveries if each.link and will_ask(each)}
         if links:
             await self.asking.expect(links)
 
@@ -120,7 +117,7 @@ class Processor:
         elif not delivery.link.usable:
             outcome.stage = "link"
             outcome.kind, outcome.reason = "unlinked", "the link is expired, revoked or paused"
-        elif delivery.origin in {"backfill", "poll", "reconcile"}:
+        elif delivery.origin in LISTS:
             await self._process_window(delivery, outcome)
         elif delivery.vendor == "healthkit":
             await self._process_batch(delivery, outcome)
@@ -219,6 +216,13 @@ class Processor:
     @staticmethod
     def _zone(delivery: Claimed) -> str:
         return delivery.link.zone if delivery.link else "UTC"
+
+
+def will_ask(delivery: Claimed) -> bool:
+    """Whether processing it begins with a question to its vendor, as far as can be told without reading it."""
+    if delivery.link is None or not delivery.link.usable or delivery.vendor == "healthkit":
+        return False
+    return delivery.origin in LISTS or VENDORS[delivery.vendor].webhook.interest_in(delivery.event_type) == "known"
 
 
 def explain(error: ApiError, outcome: Outcome) -> None:

@@ -9,7 +9,10 @@ from pytest_django import Settings
 from auren.sandbox.server import RunningSandbox
 from devices.api import VendorApi
 from devices.asking import Asking
+from devices.breaker import TOO_MANY
+from devices.models import Token
 from devices.remembered import Remembered
+from devices.tokens import Tokens
 from devices.vendors.client import Answer, Api, Ask, NotFound
 from devices.vendors.whoop.client import fetch as whoop_fetch
 from tests.devices.conftest import MakeApi, MakeLink
@@ -210,3 +213,18 @@ async def test_closing_cuts_off_what_is_under_way(
         await asking.close()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_a_vendor_that_keeps_failing_is_not_asked_for_tokens_ahead(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, tokens: Tokens, clock: Clock, vendor: Vendor
+) -> None:
+    async with listening(vendor) as server:
+        link = await make_link(issued_by=f"{server.url}/token")
+        await Token.objects.aupdate(expires_at=timezone.now())
+        settings.WHOOP_API_URL = server.url
+        api = make_api("whoop", clock=clock)
+        for _ in range(TOO_MANY):
+            api.breaker.failed()
+        await Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None)).expect([("whoop", link.pk)])
+        await tokens.close(1)
+        assert server.requests == []

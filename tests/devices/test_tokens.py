@@ -2,7 +2,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -21,9 +21,11 @@ from pytest_django import Settings
 from devices.connection import Client
 from devices.models import Link, Token
 from devices.tokens import REFUSED, SPENT, Pool, Tokens, TokenUnreadable, seal, store_grant, unseal
-from devices.vendors.client import Failed, LinkExpired, Postponed
+from devices.vendors.client import Ask, Failed, LinkExpired, Postponed
 from tests.devices.conftest import MakeLink
 from tests.devices.listening import Answers, Listening, Request, answer, listening
+from webhooks.clock import DatabaseClock
+from webhooks.management.commands.process_deliveries import open_asking
 
 EXPIRED = -100.0
 
@@ -173,10 +175,38 @@ async def test_an_expected_token_that_is_not_asked_for_soon_is_read_again(
     assert await tokens.current(link.pk) == "another's refresh"
 
 
-async def test_an_expected_token_that_is_about_to_end_is_refreshed(make_link: MakeLink, tokens: Tokens) -> None:
+async def test_an_expected_token_that_is_about_to_end_is_refreshed_before_anybody_asks_for_it(
+    make_link: MakeLink, tokens: Tokens
+) -> None:
     async with endpoint(granted()) as server:
         link = await expired_link(make_link, server)
         await tokens.expect([link.pk])
+        async with asyncio.timeout(5):
+            while await stored(link) != ("access-2", "refresh-2"):
+                await asyncio.sleep(0)
+        assert await tokens.current(link.pk) == await tokens.current(link.pk) == "access-2"
+        assert len(server.requests) == 1
+
+
+async def test_whoever_asks_while_an_expected_token_is_refreshed_waits_for_that(
+    make_link: MakeLink, tokens: Tokens
+) -> None:
+    async with endpoint(granted()) as server:
+        link = await expired_link(make_link, server)
+        await tokens.expect([link.pk])
+        assert [await tokens.current(link.pk), await tokens.current(link.pk)] == ["access-2", "access-2"]
+        assert len(server.requests) == 1
+
+
+async def test_a_refresh_ahead_that_failed_is_told_to_who_asks_and_not_tried_again_for_them(
+    make_link: MakeLink, tokens: Tokens
+) -> None:
+    async with endpoint(refused("temporarily_unavailable", 503), granted()) as server:
+        link = await expired_link(make_link, server)
+        await tokens.expect([link.pk])
+        with pytest.raises(Failed):
+            await tokens.current(link.pk)
+        assert len(server.requests) == 1
         assert await tokens.current(link.pk) == "access-2"
 
 
@@ -632,3 +662,28 @@ async def outcome(call: Awaitable[Any]) -> str:
         return str(await call)
     except Failed as error:
         return f"{error!r} {error.__cause__!r} {error.__context__!r}"
+
+
+async def test_as_many_tokens_are_refreshed_side_by_side_as_deliveries_are_processed(
+    make_link: MakeLink, settings: Settings
+) -> None:
+    settings.MAX_CONCURRENT_WEBHOOKS = 12
+    everybody = asyncio.Barrier(12)
+
+    async def say(request: Request) -> bytes:
+        if request.target != "/token":
+            return answer(200, b"{}")
+        await everybody.wait()
+        return granted()
+
+    async with listening(say) as server, AsyncExitStack() as stack:
+        settings.OURA_API_URL = settings.WHOOP_API_URL = server.url
+        links = [await make_link(user=f"user_{number}", issued_by=f"{server.url}/token") for number in range(12)]
+        await Token.objects.aupdate(expires_at=timezone.now())
+        asking = await open_asking(stack, DatabaseClock(), None)
+        asks = (Ask("body_measurement", link.vendor_user_id) for link in links)
+        async with asyncio.timeout(5):
+            asked = [
+                asking.ask("whoop", link.pk, ask, since=timezone.now()) for link, ask in zip(links, asks, strict=True)
+            ]
+            await asyncio.gather(*asked)

@@ -66,7 +66,7 @@ async def open_asking(stack: AsyncExitStack, clock: DatabaseClock, redis: Redis 
     """The way to every vendor's API, closed again by `stack`."""
     database = pool("worker tokens", POOL_SIZE)
     await stack.enter_async_context(database)
-    oauth = await stack.enter_async_context(open_client(connections=POOL_SIZE))
+    oauth = await stack.enter_async_context(open_client(connections=settings.MAX_CONCURRENT_WEBHOOKS))
     tokens = Tokens(database, oauth)
     stack.push_async_callback(tokens.close, GRACE)
     outages = Outages(database)
