@@ -41,7 +41,7 @@ def measure(loaded: Bridge, traffic: Traffic, count: int) -> tuple[float, float]
             answer = client.post("/webhooks/healthkit", content=post.body, headers=headers(post))
             answered.append(1000 * (perf_counter() - started))
             assert answer.status_code == ACCEPTED, answer.text
-            filed.append(answer.json()["delivery_id"])
+            filed.append(answer.json()["delivery"])
     with psycopg.connect(loaded.run["database_url"], autocommit=True) as database:
         wait_for(lambda: len(database.execute(STORED, [filed]).fetchall()) == count, LONGEST)
         stored = database.execute(STORED, [filed]).fetchall()
