@@ -36,6 +36,7 @@ from webhooks.transitions import Next, after_failure, after_missing, after_pendi
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 SHARDS = 64
+MOST_SOURCES = 20_000  # whose numbers a writer remembers, some 300 bytes each; one more, and it starts afresh
 MAX_REFUSED = 100  # kept on a delivery; the rest is counted in its error
 
 # The lock keeps an operator's retry or ignore from slipping in between the decision and the writing.
@@ -157,7 +158,7 @@ class Storer:
 
     def __init__(self, clock: DatabaseClock) -> None:
         self.clock = clock
-        self._sources: dict[tuple[int, str], int] = {}
+        self.sources: dict[tuple[int, str], int] = {}
 
     async def write(self, connection: Connection, outcomes: Sequence[Outcome]) -> set[int]:
         """Write all of it or none; returns the ids written. The rest had lost their lease: nothing of them stays."""
@@ -201,9 +202,11 @@ class Storer:
             if item.outcome.delivery.link is not None
             for sample in item.normalised.samples
         }
-        missing = {key: kind for key, kind in wanted.items() if key not in self._sources}
+        if len(self.sources) + len(wanted) > MOST_SOURCES:
+            self.sources.clear()
+        missing = {key: kind for key, kind in wanted.items() if key not in self.sources}
         if missing:
-            self._sources.update(await source_ids(connection, missing))
+            self.sources.update(await source_ids(connection, missing))
 
     async def _drop_unchanged(self, connection: Connection, item: Written) -> None:
         """What says what is stored already is no news: a measurement that stands, a list asked for again."""
@@ -221,7 +224,7 @@ class Storer:
             item.unchanged = True
 
     def _said(self, link_id: int, sample: Sample) -> tuple[int, datetime, datetime, int, float]:
-        number, source_id = BY_NAME[sample.metric].number, self._sources[link_id, sample.source]
+        number, source_id = BY_NAME[sample.metric].number, self.sources[link_id, sample.source]
         return number, sample.start_at, sample.end_at, source_id, sample.value
 
     async def _still_mine(self, connection: Connection, items: Sequence[Written]) -> list[Written]:
@@ -244,7 +247,7 @@ class Storer:
         ]
 
     def _incoming(self, item: Written) -> Iterator[Incoming]:
-        delivery, sources = item.outcome.delivery, self._sources
+        delivery, sources = item.outcome.delivery, self.sources
         link = delivery.link
         assert link is not None, "only linked deliveries have samples"
         final = VENDORS[delivery.vendor].record_is_final

@@ -108,6 +108,24 @@ def lease_seconds(delivery: Delivery) -> float:
         return float(cursor.fetchone()[0])
 
 
+def test_a_writer_remembers_a_bounded_number_of_sources_and_stores_everything_all_the_same(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhooks.storing.MOST_SOURCES", 2)
+    deliveries = [push(heart_rate(60 + number, source=f"Watch {number % 4}")) for number in range(8)]
+    claimed, remembered = take(), []
+
+    async def act(connection: Connection) -> None:
+        processor, storer = Processor(NoVendor(), DatabaseClock(), recent_days=3), Storer(DatabaseClock())
+        for each in claimed:
+            await storer.write(connection, [await processor.process(each)])
+            remembered.append(len(storer.sources))
+
+    over_a_connection(act)
+    assert max(remembered) == 2
+    assert [Delivery.objects.get(pk=each.pk).sample_count for each in deliveries] == [1] * 8
+
+
 def test_two_claims_at_once_share_what_is_due(database: str) -> None:
     deliveries = [push(heart_rate(60)) for _ in range(20)]
 
