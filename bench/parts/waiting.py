@@ -74,7 +74,7 @@ async def looking(event_type: str, user: str, object_id: str) -> str:  # noqa: A
 class Announcements:
     """Of a kind of no interest: a look says so, no vendor is asked, nothing is stored."""
 
-    most = 20_000
+    most = 60_000
     samples = 0
     finished = """
     SELECT count(*) FROM webhooks_delivery d JOIN webhooks_attempt a ON a.delivery_id = d.id
