@@ -8,6 +8,7 @@ import pytest
 from bench import faults, report, table
 from bench.goals import Goal, keep
 from bench.readme import BEGIN, END, PICTURE, write
+from bench.verifying import Verdict
 from tests.bench.test_faults import BACK, GONE, MOMENTS, POSTGRESQL, answers
 from tests.bench.test_report import seen
 
@@ -48,6 +49,17 @@ def test_the_table_shows_the_old_figure_the_target_ours_and_whether_it_is_met(re
     page = (root / "README.md").read_text()
     assert "5 of 6 targets met on one machine that carried everything, the load too (2 cores, 8 GiB)." in page
     assert "Load: 2026-03-01, commit abc123, faults: 2026-03-02, commit abc123." in page
+
+
+def test_an_outage_that_only_we_were_put_through_has_a_row_where_it_missed_its_target(
+    results: Path, root: Path
+) -> None:
+    hangs = next(each for each in faults.FAULTS if each.name == "node-hangs")
+    broken = seen("node-hangs", 30, verdict=Verdict(100, 0, 0, 0, 0, 1, 0, 0, {"published": 99, "unlinked": 1}))
+    outcome = faults.outcome_of(hangs, MOMENTS, answers(80, 160), broken)
+    faults.write(results, "2026-03-04-faults", ABOUT, [(POSTGRESQL, outcome), (hangs, outcome)])
+    write(results, root)
+    assert row(root, "one of three nodes hangs").endswith("| **missed**: a promise was broken |")
 
 
 def test_what_is_measured_by_itself_follows_the_load_test(results: Path, root: Path) -> None:
