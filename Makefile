@@ -28,7 +28,7 @@ help:
 	@echo "make docs     docs/metrics.md anew, out of the code"
 	@echo "make screenshots  docs/screenshots anew; needs Chromium"
 	@echo "make bench-pages  how soon a timeline is drawn and how it moves; needs Chromium; ARGS='--days 365' of history"
-	@echo "make bench    all that has a target, into bench/results, in 2 hours and a half; ARGS=--short for a glance"
+	@echo "make bench    all that has a target, into bench/results; the load test alone takes an hour; ARGS=--short for a glance"
 	@echo "make bench-load  of it the load test, verified after each phase; ARGS='--only spike' for one of them"
 	@echo "make bench-faults  PostgreSQL, Redis, Kafka, one of three nodes away under load: what callers notice, what is lost"
 	@echo "make bench-readme  the table and picture in the README anew, out of the newest results of all"

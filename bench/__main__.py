@@ -1,6 +1,7 @@
 """All that has a target, one after the other, and then the table of it: bench/results/<date>.md and .json.
 
-Two hours and a half on a machine that does nothing else. What fails is said, and the rest is measured all the same.
+The load test alone takes an hour, on a machine that does nothing else. What fails is said, and the rest is measured all
+the same.
 """
 
 import argparse
@@ -26,7 +27,7 @@ PROGRAMS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="ten minutes for the whole")
+    parser.add_argument("--short", action="store_true", help="a few rounds of everything")
     parser.add_argument("--only", choices=list(PROGRAMS), action="append", help="one program; may be given again")
     add_results(parser)
     options = parser.parse_args()

@@ -42,9 +42,8 @@ class Part:
         for row in self.results.get("targets", ()):
             yield line_of(row)
         for fault in self.results.get("faults", ()):
-            if (
-                fault["replaced"] or fault["missed"]
-            ):  # what the replaced system was put through, and whatever went wrong
+            # What the replaced system was put through, and whatever went wrong.
+            if fault["replaced"] or fault["missed"]:
                 missed = ", ".join(fault["missed"])
                 yield Line(fault["what"], fault["replaced"], fault["target"], seen_of(fault), "", not missed, missed)
 
