@@ -17,6 +17,8 @@ from devices.vendors.client import Answer, Api, Ask
 
 SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's call", ["vendor"])
 
+EXPECT_WITHIN = 1.0  # seconds, for nothing is claimed meanwhile
+
 Fetch = Callable[[Ask, Api], Awaitable[Answer]]
 
 
@@ -50,8 +52,9 @@ class Asking:
         for vendor, link_ids in by_vendor.items():
             api = self._apis[vendor]
             if api.breaker.state is State.CLOSED:
-                with suppress(psycopg.Error):
-                    await api.tokens.expect(link_ids)
+                with suppress(psycopg.Error, TimeoutError):
+                    async with asyncio.timeout(EXPECT_WITHIN):
+                        await api.tokens.expect(link_ids)
 
     async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
         """What the vendor says, or said after `since`: when the delivery came, or was due once more.

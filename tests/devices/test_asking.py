@@ -1,6 +1,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from django.utils import timezone
 from prometheus_client import REGISTRY
@@ -228,3 +229,15 @@ async def test_a_vendor_that_keeps_failing_is_not_asked_for_tokens_ahead(
         await Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None)).expect([("whoop", link.pk)])
         await tokens.close(1)
         assert server.requests == []
+
+
+async def test_a_postgresql_that_says_nothing_keeps_nobody_from_claiming(
+    make_link: MakeLink, make_api: MakeApi, clock: Clock, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await make_link()
+    monkeypatch.setattr("devices.asking.EXPECT_WITHIN", 0.05)
+    asking = Asking({"whoop": make_api("whoop", clock=clock)}, {"whoop": fetch}, clock, Remembered(None))
+    async with await psycopg.AsyncConnection.connect(database) as other:
+        await other.execute("LOCK TABLE devices_token IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(5):
+            await asking.expect([("whoop", link.pk)])
