@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import certifi
 from django.conf import settings
 
 CONNECT_SECONDS = 3.0
+LAST_LOOK_SECONDS = 0.1  # to read what came while this process stood still
 IDLE_SECONDS = 30.0  # below what load balancers allow, so that we close first
 MAX_ANSWER = 32 * 1024 * 1024
 HEADERS = {"User-Agent": "auren-biometric-bridge", "Accept": "application/json"}
@@ -56,11 +58,10 @@ class Client:
         self.base_url = base_url.rstrip("/")
         certificates = ssl.create_default_context(cafile=certifi.where())
         connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS, ssl=certificates)
-        read = float(settings.VENDOR_TIMEOUT)
         self.session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=read, sock_connect=CONNECT_SECONDS, sock_read=read),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),  # the rest is `time_limit`'s
             headers=HEADERS,
         )
 
@@ -90,7 +91,23 @@ def open_client(base_url: str = "", *, connections: int) -> Client:
 
 def longest_call_seconds() -> float:
     """No call takes longer, however slowly its answer drips in."""
-    return CONNECT_SECONDS + float(settings.VENDOR_TIMEOUT)
+    return float(settings.VENDOR_TIMEOUT) + LAST_LOOK_SECONDS
+
+
+@asynccontextmanager
+async def time_limit() -> AsyncIterator[None]:
+    """Raises `TimeoutError` when a call's time is over and a last look at its connection has shown no answer.
+
+    A process that was stopped for longer than the limit finds timer and answer at once when it goes on, and asyncio
+    would end the call unread. Of a refresh that costs the link: its refresh token is spent, the new one is thrown away.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as timer:
+        over = loop.call_later(settings.VENDOR_TIMEOUT, lambda: timer.reschedule(loop.time() + LAST_LOOK_SECONDS))
+        try:
+            yield
+        finally:
+            over.cancel()
 
 
 async def exchange(
@@ -112,7 +129,7 @@ async def exchange(
         method, url, params=params, headers=headers, data=form, json=json, allow_redirects=False
     )
     try:
-        async with asyncio.timeout(longest_call_seconds()), asked as response:
+        async with time_limit(), asked as response:
             return Reply(response.status, response.headers, await _body(response))
     except TimeoutError as error:  # aiohttp's as well
         raise _no_reply(url, error, "timeout") from None
