@@ -80,6 +80,14 @@ class Line:
         if self._reconnecting is None or self._reconnecting.done():
             self._reconnecting = asyncio.create_task(self._until_back())
 
+    async def back(self, within: float) -> bool:
+        """Reconnect if it is down; whether it is up within so many seconds."""
+        if not self.up:
+            self.reconnect()
+            assert self._reconnecting is not None, "just begun"
+            await asyncio.wait({self._reconnecting}, timeout=within)
+        return self.up
+
     async def _until_back(self) -> None:
         await self._drop()
         logger.warning("%s: PostgreSQL is away; trying every %g s", self.name, RECONNECT_EVERY)

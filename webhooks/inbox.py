@@ -120,6 +120,7 @@ class Inbox:
         self.rows = 0
         self.bytes = 0
         self.backlogged = False
+        self._away = False  # no connection, and a try at a new one has failed: who comes is refused at once
         self._line: deque[Waiting] = deque()
         self._deadlines: deque[Waiting] = deque()
         self._wake = asyncio.Event()
@@ -147,6 +148,7 @@ class Inbox:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._away = True
         self._fail_all("The process is stopping.")
         for line in self._lines:
             await line.close()
@@ -160,8 +162,9 @@ class Inbox:
         size = len(row.body)
         if not self.room_for(size):
             raise Unavailable("The waiting line is full.")
-        if not any(line.up for line in self._lines):
+        if self._away and not any(line.up for line in self._lines):
             raise Unavailable("PostgreSQL is away.")
+        self._away = False
         loop = asyncio.get_running_loop()
         waiting = Waiting(row, loop.create_future(), loop.time() + self.limit)
         self.rows += 1
@@ -186,18 +189,14 @@ class Inbox:
     async def _commit_forever(self, line: Line) -> None:
         while True:
             await self._wake.wait()
-            if not line.up:
-                line.reconnect()
-                await asyncio.sleep(RECONNECT_EVERY)
-                self._fail_if_all_down()
+            if not await line.back(within=RECONNECT_EVERY):
+                if not any(each.up for each in self._lines):
+                    self._away = True
+                    self._fail_all("PostgreSQL is away.")
                 continue
             batch = self._take()
             if batch:
                 await self._settle(line, batch)
-
-    def _fail_if_all_down(self) -> None:
-        if not any(line.up for line in self._lines):
-            self._fail_all("PostgreSQL is away.")
 
     def _fail_all(self, why: str) -> None:
         while self._line:
@@ -221,17 +220,25 @@ class Inbox:
         """Commit one batch and tell every waiter. Whatever happens, nobody is left without an answer.
 
         PostgreSQL keeps `limit` itself; one that says nothing any more is left after twice that, connection and all.
+        A connection that broke may have done so long ago, when PostgreSQL was started anew: the batch is tried on
+        another until its waiters' time is over. If it was committed and only the answer lost, its keys are found.
         """
+        broke = False
         try:
             async with asyncio.timeout(2 * self.limit), line.use() as connection:
                 await self._store(connection, batch)
         except (psycopg.Error, TimeoutError) as error:
             logger.warning("%d webhooks not committed: %s", len(batch), type(error).__name__)
+            broke = not line.up
         except Exception:  # a committer outlives whatever one batch holds
             logger.exception("%d webhooks not committed", len(batch))
         finally:
-            for waiting in batch:
-                waiting.fail(Unavailable("PostgreSQL is away, or its answer was lost."))
+            if broke:
+                self._line.extendleft(reversed(batch))
+                self._wake.set()
+            else:
+                for waiting in batch:
+                    waiting.fail(Unavailable("PostgreSQL is away, or its answer was lost."))
 
     async def _store(self, connection: Connection, batch: Sequence[Waiting]) -> None:
         """Commit, halving the batch around a row that PostgreSQL refuses."""
