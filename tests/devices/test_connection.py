@@ -79,7 +79,7 @@ async def test_an_answer_that_drips_in_is_cut_off_by_the_whole_calls_limit(
 
 # A process that makes one call, and prints the status of the answer.
 CALLING = """
-import asyncio, sys
+import asyncio, sys, uvloop
 from django.conf import settings
 settings.configure(VENDOR_TIMEOUT=1)
 from devices.connection import exchange, open_client
@@ -88,15 +88,16 @@ async def main():
     async with open_client(connections=1) as client:
         print((await exchange(client, "GET", sys.argv[1])).status)
 
-asyncio.run(main())
+{loop}.run(main())
 """
 
 
-def test_an_answer_that_came_while_the_process_stood_still_is_read() -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_answer_that_came_while_the_process_stood_still_is_read(loop: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(PATIENCE_SECONDS)
         host, port = server.getsockname()
-        arguments = [sys.executable, "-c", CALLING, f"http://{host}:{port}"]
+        arguments = [sys.executable, "-c", CALLING.format(loop=loop), f"http://{host}:{port}"]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=BASE_DIR) as caller:
             connection, _ = server.accept()
             with connection:
