@@ -29,8 +29,8 @@ from bench.verifying import ACCEPTED, Answer, read_answers
 TITLES = (
     *("Away", "Replaced system", "Target", "Noticed by /health/ready, or the balancer", "Callers got"),
     *("Slowest answer while away", "Median before, while away", "P99 before, while away"),
-    *("First 202 after it is back", "Well again", "Leases taken over after", "Drained after", "Lost", "Doubled"),
-    "Load average",
+    *("First 202 after it is back", "Well again", "Leases taken over after", "Drained after", "Tried again"),
+    *("Lost", "Doubled", "Load average"),
 )
 BEFORE, AWAY, AFTER = 20, 15, 25  # seconds
 NODE_AWAY = 40  # until others have its deliveries, whose leases are of 30 s
@@ -222,6 +222,7 @@ def row(fault: Fault, outcome: Outcome) -> str:
         seconds(outcome.well, "never"),
         ", ".join(f"{kind} {taken:.1f} s" for kind, taken in sorted(outcome.taken_over.items())),
         f"{outcome.seen.drained:.1f} s",
+        ", ".join(f"{number}: {why}" for why, number in verdict.tried_again.items()),
         str(verdict.missing + verdict.samples_missing),
         str(verdict.doubled + verdict.samples_doubled + verdict.stored_twice),
         f"{outcome.seen.load_average:.1f}",

@@ -178,6 +178,10 @@ def chapter(report: str, phase: str, rounds: Sequence[Seen]) -> Iterable[str]:
         + ", ".join(f"{number:,} {state}" for state, number in verdict.states.items())
         + "."
     )
+    if verdict.tried_again:
+        yield (
+            "\nTried again: " + ", ".join(f"{number:,} for {why}" for why, number in verdict.tried_again.items()) + "."
+        )
     yield "\n| ms | count | mean | P50 | P95 | P99 |\n|---|---|---|---|---|---|"
     for title, found in (
         ("answered", seen.answered),

@@ -39,6 +39,7 @@ class Verdict(msgspec.Struct):
     samples_doubled: int
     states: dict[str, int]
     stored_twice: int = 0  # deliveries that two tries have stored
+    tried_again: dict[str, int] = msgspec.field(default_factory=dict)  # why deliveries waited for another try
 
     @property
     def kept(self) -> bool:
@@ -55,6 +56,11 @@ SELECT count(*) FROM (
     SELECT FROM acknowledged a JOIN webhooks_attempt t ON t.delivery_id = a.id
     WHERE t.stage = 'store' AND t.outcome = 'stored' GROUP BY a.id HAVING count(*) > 1
 ) AS twice
+"""
+TRIED_AGAIN = """
+SELECT CASE t.error_class WHEN '' THEN t.message ELSE t.error_class END, count(*)
+FROM acknowledged a JOIN webhooks_attempt t ON t.delivery_id = a.id
+WHERE t.outcome IN ('failed', 'pending') GROUP BY 1 ORDER BY 2 DESC
 """
 # Each batch's samples have uuids of their own, and the bodies of a run have none in common.
 SAMPLES = """
@@ -97,6 +103,7 @@ def verify(database: psycopg.Connection[Any], answers: Sequence[Answer], *, sinc
         samples_doubled=int(samples_doubled),
         states=states,
         stored_twice=one(database, STORED_TWICE)[0],
+        tried_again=dict(database.execute(TRIED_AGAIN).fetchall()),
     )
 
 

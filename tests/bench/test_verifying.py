@@ -13,8 +13,8 @@ INSERT INTO webhooks_delivery (vendor, dedup_key, event_type, vendor_user_id, bo
 VALUES ('healthkit', gen_random_uuid()::text, 'batch.posted', 'user_1', '', now(), %s, %s) RETURNING id
 """
 TRY = """
-INSERT INTO webhooks_attempt (delivery_id, number, stage, started_at, duration_ms, outcome)
-VALUES (%s, %s, 'store', now(), 1, %s)
+INSERT INTO webhooks_attempt (delivery_id, number, stage, started_at, duration_ms, outcome, error_class, message)
+VALUES (%s, %s, 'store', now(), 1, %s, %s, 'in words')
 """
 SAMPLE = """
 INSERT INTO biometrics_sample (patient_id, metric, start_at, end_at, source_id, record, value, revised_at, delivery_id)
@@ -80,9 +80,18 @@ def test_a_delivery_that_two_tries_have_stored_breaks_the_promise(connection: ps
         (again, 1, "failed"),
         (again, 2, "stored"),
     ):
-        connection.execute(TRY, [delivery, number, outcome])
+        connection.execute(TRY, [delivery, number, outcome, ""])
     verdict = verified(connection, answer(twice), answer(again))
     assert (verdict.stored_twice, verdict.kept) == (1, False)
+
+
+def test_why_deliveries_waited_for_another_try_is_counted(connection: psycopg.Connection[Any]) -> None:
+    delivery = filed(connection)
+    for number, (outcome, error_class) in enumerate([("failed", "timeout"), ("pending", ""), ("failed", "timeout")], 1):
+        connection.execute(TRY, [delivery, number, outcome, error_class])
+    connection.execute(TRY, [delivery, 4, "stored", ""])
+    verdict = verified(connection, answer(delivery))
+    assert (verdict.tried_again, verdict.kept) == ({"timeout": 2, "in words": 1}, True)
 
 
 def test_a_post_that_was_told_anothers_delivery_is_confused(connection: psycopg.Connection[Any]) -> None:
