@@ -1,6 +1,6 @@
 """What a conflict's devices said around its moment, each on its own, laid out as an SVG that needs no script."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +16,6 @@ WIDTH, HEIGHT = 920, 260
 LEFT, RIGHT, TOP, BOTTOM = 88, 24, 14, 30
 POINTS = 240
 SHORT = 5  # pixels; what is no longer than that is a dot
-COLOURS = 6
 MOST_ROWS = 200
 
 LEAST_AROUND = timedelta(hours=1)
@@ -85,21 +84,18 @@ class Scale:
         return round(TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def chart_of(conflict: Conflict, metric: Metric, zone: ZoneInfo, names: Mapping[int, str]) -> Chart:
-    """The devices in `names` around `conflict`."""
+def chart_of(
+    conflict: Conflict, metric: Metric, zone: ZoneInfo, names: Mapping[int, str], colours: Mapping[int, int]
+) -> Chart:
+    """The devices in `names` around `conflict`, in their `colours`."""
     window = _around(conflict, metric, zone)
     lines = [line for line in _lines(conflict, metric, window) if line.sources[0] in names]
     scale = _scale(window, metric, lines)
     joined = timeline.shape_of(metric) == "line"
-    order = {source: place for place, source in enumerate(sorted(names))}
-    devices = [_drawn(line, scale, names[line.sources[0]], order[line.sources[0]], joined=joined) for line in lines]
+    devices = [_drawn(line, scale, names[line.sources[0]], colours[line.sources[0]], joined=joined) for line in lines]
     start, end = scale.x(conflict.start_at.timestamp()), scale.x(conflict.end_at.timestamp())
     rows = list(_rows(lines, metric, names, zone))[:MOST_ROWS]
     return Chart(devices, (start, max(end - start, 1)), _times(scale, zone), _values(scale, metric), rows)
-
-
-def colour_of(source_id: int, names: Iterable[int]) -> int:
-    return sorted(names).index(source_id) % COLOURS + 1
 
 
 def _around(conflict: Conflict, metric: Metric, zone: ZoneInfo) -> Window:
@@ -126,8 +122,8 @@ def _scale(window: Window, metric: Metric, lines: Sequence[Line]) -> Scale:
     return Scale(floor, high + room, window.start_at.timestamp(), window.end_at.timestamp())
 
 
-def _drawn(line: Line, scale: Scale, name: str, place: int, *, joined: bool) -> Drawn:
-    drawn = Drawn(name, place % COLOURS + 1, [], [], "")
+def _drawn(line: Line, scale: Scale, name: str, colour: int, *, joined: bool) -> Drawn:
+    drawn = Drawn(name, colour, [], [], "")
     path: list[str] = []
     begins = True
     for start, end, value in zip(line.start, line.end, line.value, strict=True):

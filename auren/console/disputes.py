@@ -16,7 +16,8 @@ from auren.biometrics.metrics import BY_NUMBER, Metric
 from auren.biometrics.models import Conflict, Preference, Source
 from auren.biometrics.timeline import Told
 from auren.console import lanes
-from auren.console.dispute_charts import Chart, chart_of, colour_of
+from auren.console.colours import colours, devices_of
+from auren.console.dispute_charts import Chart, chart_of
 from devices.models import Link, Patient
 
 REACH = 300  # how many times its own length, on either side, a conflict's neighbours are looked for
@@ -54,6 +55,7 @@ class Dispute:
         sources = Source.objects.in_bulk([int(key) for key in self.conflict.values])
         links = Link.objects.in_bulk([source.link_id for source in sources.values()])
         told = timeline.told(self.conflict)
+        coloured = colours(devices_of(self.conflict.patient_id), sources)
         found = [
             Side(
                 source,
@@ -61,7 +63,7 @@ class Dispute:
                 self.conflict.values[str(number)],
                 self.amount(self.conflict.values[str(number)]),
                 number == self.conflict.winner_id,
-                colour_of(number, sources),
+                coloured[number],
                 told.get(number),
             )
             for number, source in sources.items()
@@ -101,7 +103,9 @@ class Dispute:
 
     @cached_property
     def chart(self) -> Chart:
-        return chart_of(self.conflict, self.metric, self.zone, self.names)
+        return chart_of(
+            self.conflict, self.metric, self.zone, self.names, {side.source.pk: side.colour for side in self.sides}
+        )
 
     @cached_property
     def alike(self) -> list[Conflict]:

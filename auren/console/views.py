@@ -20,6 +20,7 @@ from auren.audit.trail import note
 from auren.biometrics import baseline, timeline, windows
 from auren.biometrics.models import Conflict
 from auren.console import days, gaps, lanes
+from auren.console.colours import devices_of
 from devices.models import Link, Patient
 
 DAYS = 14
@@ -163,6 +164,7 @@ def _view(window: timeline.Window) -> dict[str, Any]:
         "zone": window.zone.key,
         "days": DAYS,
         "every_source": window.every_source,
+        "devices": devices_of(window.patient_id),
     }
 
 

@@ -17,6 +17,13 @@ MINUTE = timedelta(minutes=1)
 POINTERS = "all => all.filter((one) => one.offsetParent).map((one) => one.style.transform)"
 RIGHTMOST = "all => Math.max(...all.map((one) => one.getBoundingClientRect().right))"
 
+COLOURS_OF_LEGEND = """(name) => [...new Set([...document.querySelectorAll("#lane-heart_rate li")]
+    .filter((one) => one.textContent.startsWith("Heart rate") && one.textContent.includes(name))
+    .map((one) => one.querySelector(".swatch").style.background))]"""
+COLOUR_OF_SIDE = """(name) => [...document.querySelectorAll("tbody th")]
+    .filter((one) => one.textContent.includes(name))
+    .map((one) => getComputedStyle(one.querySelector(".key")).backgroundColor)[0]"""
+
 
 def between(start: datetime, end: datetime) -> str:
     return "?" + "&".join(f"{name}={at:%Y-%m-%dT%H:%M:%SZ}" for name, at in (("from", start), ("to", end)))
@@ -125,6 +132,25 @@ def test_every_chart_has_its_numbers_as_a_table(clinician: Page, bridge: Bridge)
         expect(lane.get_by_role("table"), name).to_be_visible()
         expect(lane.get_by_role("row").nth(1).get_by_role("rowheader"), name).not_to_be_empty()
         lane.locator("summary").press("Enter")
+
+
+def test_a_device_has_one_colour_whatever_is_shown_beside_it(clinician: Page, bridge: Bridge, dispute: None) -> None:
+    timeline(clinician, bridge, "user_3")
+    alone = clinician.evaluate(COLOURS_OF_LEGEND, "Oura")
+    timeline(clinician, bridge, "user_3", between(LONG_AGO - timedelta(days=2), datetime.now(UTC)))
+    assert clinician.evaluate(COLOURS_OF_LEGEND, "Apple Watch")
+    assert clinician.evaluate(COLOURS_OF_LEGEND, "Oura") == alone != []
+
+
+def test_a_conflict_has_the_colours_of_the_timeline_it_belongs_to(
+    clinician: Page, bridge: Bridge, dispute: None
+) -> None:
+    timeline(clinician, bridge, "user_3", between(LONG_AGO, LONG_AGO + timedelta(minutes=330)) + "&sources=all")
+    names = ("Apple Watch", "Chest strap")
+    colours = [clinician.evaluate(COLOURS_OF_LEGEND, name) for name in names]
+    clinician.locator("#conflicts li").filter(has_text="Heart rate").first.get_by_role("link").click()
+    clinician.wait_for_url("**/conflicts/*/")
+    assert [[clinician.evaluate(COLOUR_OF_SIDE, name)] for name in names] == colours
 
 
 def test_a_gap_is_drawn_as_a_gap_and_told_as_one(clinician: Page, bridge: Bridge, dispute: None) -> None:

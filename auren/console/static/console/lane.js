@@ -7,9 +7,11 @@ const AXIS_WIDTH = 86; // the same for all lanes, so that one moment stands in o
 const LONGEST_NAME = 12;
 const NARROWEST = 240;
 const COLOURS = 6;
-const seen = new Map(); // devices keep their colour while the page is open
+const seen = new Map(); // each device has a colour of its own on all pages of a patient
 
 export const middle = (line, row) => (line.start[row] + line.end[row]) / 2;
+
+export const introduce = (devices) => devices.forEach((device) => seen.set(String(device), seen.size % COLOURS));
 
 // A device's own colour, unless another line of this lane has it already.
 function pick(sources, taken) {

@@ -1,7 +1,7 @@
 // The page: one view (from, to) that all lanes share, and the data that belongs to it.
 
 import { list } from "./conflicts.js";
-import { LaneChart } from "./lane.js";
+import { LaneChart, introduce } from "./lane.js";
 import { listen } from "./live.js";
 import { fill } from "./table.js";
 import { Clock } from "./times.js";
@@ -16,6 +16,7 @@ const root = document.getElementById("timeline");
 const part = (id) => document.getElementById(id);
 const start = JSON.parse(part("view").textContent);
 const clock = new Clock(start.zone);
+introduce(start.devices);
 const every = part("every-source");
 const own = part("own-range");
 const fixed = root.dataset.lanes !== ""; // one night: its own lanes, and an address that already says which
