@@ -40,6 +40,7 @@ ALONE_WITHIN = 5.0  # seconds
 STATEMENT_TIMEOUT = "4s"
 FINISH_WITHIN = 4.0  # seconds
 WRITE_WITHIN = 1.0  # seconds
+LONGEST_REST = 5.0  # seconds between two looks
 RETRY_AFTER = 5.0  # seconds, ± 20 %: what ails Kafka ails every delivery, so no schedule is spent on it
 PARTITIONS = 12
 
@@ -325,7 +326,7 @@ class Publisher:
         self._suspects: list[Outgoing] = []  # refused in company
         self._ended: list[Outgoing] = []  # to be written down
         self._behind = (0, 0)  # shard and patient at which the last batch ended
-        self._fetch_seconds = 0.0
+        self._looks = deque([0.0, 0.0], maxlen=2)  # seconds that the last two took
         self._reads = Line("publisher", statement_timeout=STATEMENT_TIMEOUT)
         # Whoever waits for a lock on the leases must not wait until they are another's.
         self._leases = Line("publisher leases", statement_timeout=f"{lease / 2:g}s")
@@ -339,7 +340,7 @@ class Publisher:
         try:
             while not stop.is_set():
                 if not await self._publish_some(stop):
-                    await _pause(stop, max(self.poll, 5 * self._fetch_seconds))
+                    await _pause(stop, self._rest)
             await self._finish()
         finally:
             keeping.cancel()
@@ -445,6 +446,14 @@ class Publisher:
             return False
         return True
 
+    @property
+    def _rest(self) -> float:
+        """Seconds until the next look where there was nothing to do: what looks often must cost little.
+
+        One look that took long says that PostgreSQL was held up, not that looking is dear.
+        """
+        return max(self.poll, min(5 * min(self._looks), LONGEST_REST))
+
     async def _fetch(self) -> None:
         """More deliveries, of patients who have nothing out."""
         room = BATCH_BYTES - self._keep_what_is_out()
@@ -465,7 +474,7 @@ class Publisher:
             rows = await (await connection.execute(FETCH, wanted)).fetchall()
             everywhere = {"shards": self.shards, "busy": wanted["busy"]}
             nobodys = await (await connection.execute(FETCH_NOBODYS, everywhere)).fetchall()
-        self._fetch_seconds = monotonic() - started
+        self._looks.append(monotonic() - started)
         self._line_up([row[:-2] for row in until_one_waits(rows)] + nobodys)
         more = bool(rows) and (rows[0][-1] == BATCH or len(rows) < rows[0][-1])
         self._behind = (rows[-1][1], rows[-1][2]) if more else (0, 0)

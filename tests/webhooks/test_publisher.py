@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -40,6 +41,7 @@ from webhooks.models import Attempt, Delivery, Lease
 from webhooks.publisher import FETCH, PARTITIONS, Publisher, make_producer
 from webhooks.storing import SHARDS
 
+LOOKING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'auren publisher' AND wait_event_type = 'Lock'"
 SOON = 0.4  # seconds until a producer of ours gives a message up
 
 on_real_kafka = pytest.mark.skipif(
@@ -205,6 +207,22 @@ def test_what_postgresql_could_not_note_is_noted_later_and_not_sent_again(who: s
         holder.rollback()
         until(lambda: all_published(delivery))
     assert numbers(read(kafka, who)) == [1]
+
+
+def test_one_look_that_took_long_does_not_put_off_the_next(who: str, kafka: str, database: str) -> None:
+    with psycopg.connect(database) as holder, at_work(publisher(lambda: make_producer(kafka))):
+        holder.execute("LOCK TABLE webhooks_delivery")
+        until(lambda: looks_at_a_lock(database))
+        over_at = time.monotonic() + 1
+        until(lambda: time.monotonic() > over_at)
+        holder.rollback()
+        delivery = stored(who, 1)
+        until(lambda: all_published(delivery), 3)
+
+
+def looks_at_a_lock(database: str) -> bool:
+    with psycopg.connect(database) as other:
+        return other.execute(LOOKING).fetchone() is not None
 
 
 def cut_off(database: str, name: str) -> None:
