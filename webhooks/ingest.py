@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import psycopg
 from django.conf import settings
 
+from auren.pace import Pace
 from auren.postgres import Line
 from devices.vendors.healthkit.webhook import WEBHOOK as HEALTHKIT
 from devices.vendors.oura.webhook import WEBHOOK as OURA
@@ -42,6 +43,7 @@ PREFIX = "/webhooks/"
 RETRY_AFTER = (b"retry-after", b"2")
 UNREAD = frozenset({408, 413})  # whose body has not been read to its end: nothing can follow on that connection
 WRITE_DOWN_EVERY = 0.25  # seconds
+LONGEST_REST = 60.0  # seconds between two counts of what waits
 COUNT_TIMEOUT = 10  # seconds; beyond what PostgreSQL itself is told, for one that says nothing any more
 UNSTORABLE = Refused(400, "unstorable", "The database refuses this body. Check it for unusual characters.")
 
@@ -218,15 +220,17 @@ def check_media_type(headers: Mapping[str, str]) -> None:
 
 
 async def count_backlog(line: Line, inbox: Inbox, bound: int) -> None:
-    """Once a second, and never more than a twentieth of the time, count what waits and close the door at `bound`."""
+    """Count what waits, once a second or in a twentieth of the time, and close the door at `bound`."""
     loop = asyncio.get_running_loop()
+    pace = Pace(20, least=1.0, most=LONGEST_REST)
     while True:
         started = loop.time()
         try:
             inbox.backlogged = await _backlog(line, bound) >= bound
         except (psycopg.Error, TimeoutError) as error:
             logger.info("backlog not counted: %s", type(error).__name__)
-        await asyncio.sleep(max(1.0, 20 * (loop.time() - started)))
+        pace.took(loop.time() - started)
+        await asyncio.sleep(pace.rest)
 
 
 async def _backlog(line: Line, bound: int) -> int:

@@ -20,6 +20,7 @@ import psycopg
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from auren.pace import Pace
 from auren.postgres import Line
 from webhooks import events, metrics
 from webhooks.storing import SHARDS
@@ -316,7 +317,6 @@ class Publisher:
     def __init__(self, maker: Callable[[], Producer], *, lease: float, poll: float) -> None:
         self.maker = maker
         self.lease = lease
-        self.poll = poll
         self.me = uuid.uuid4()
         self.shards: list[int] = []
         self._held_until = 0.0
@@ -326,7 +326,7 @@ class Publisher:
         self._suspects: list[Outgoing] = []  # refused in company
         self._ended: list[Outgoing] = []  # to be written down
         self._behind = (0, 0)  # shard and patient at which the last batch ended
-        self._looks = deque([0.0, 0.0], maxlen=2)  # seconds that the last two took
+        self._pace = Pace(5, least=poll, most=max(poll, LONGEST_REST))
         self._reads = Line("publisher", statement_timeout=STATEMENT_TIMEOUT)
         # Whoever waits for a lock on the leases must not wait until they are another's.
         self._leases = Line("publisher leases", statement_timeout=f"{lease / 2:g}s")
@@ -340,7 +340,7 @@ class Publisher:
         try:
             while not stop.is_set():
                 if not await self._publish_some(stop):
-                    await _pause(stop, self._rest)
+                    await _pause(stop, self._pace.rest)
             await self._finish()
         finally:
             keeping.cancel()
@@ -446,14 +446,6 @@ class Publisher:
             return False
         return True
 
-    @property
-    def _rest(self) -> float:
-        """Seconds until the next look where there was nothing to do: what looks often must cost little.
-
-        One look that took long says that PostgreSQL was held up, not that looking is dear.
-        """
-        return max(self.poll, min(5 * min(self._looks), LONGEST_REST))
-
     async def _fetch(self) -> None:
         """More deliveries, of patients who have nothing out."""
         room = BATCH_BYTES - self._keep_what_is_out()
@@ -474,7 +466,7 @@ class Publisher:
             rows = await (await connection.execute(FETCH, wanted)).fetchall()
             everywhere = {"shards": self.shards, "busy": wanted["busy"]}
             nobodys = await (await connection.execute(FETCH_NOBODYS, everywhere)).fetchall()
-        self._looks.append(monotonic() - started)
+        self._pace.took(monotonic() - started)
         self._line_up([row[:-2] for row in until_one_waits(rows)] + nobodys)
         more = bool(rows) and (rows[0][-1] == BATCH or len(rows) < rows[0][-1])
         self._behind = (rows[-1][1], rows[-1][2]) if more else (0, 0)

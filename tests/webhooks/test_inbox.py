@@ -45,6 +45,7 @@ RETURNING id
 SESSIONS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'auren %'
 """
+COUNTING = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'auren backlog' AND state = 'active'"
 TERMINATE = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE %s
@@ -420,6 +421,22 @@ async def test_a_long_backlog_closes_the_door_until_it_is_shorter(database: str,
             assert "full" in come_again(await Posting()(web))
             await others.execute("DELETE FROM webhooks_delivery WHERE state = 'stored'")
             await taken_again(lambda: Posting()(web))
+
+
+async def test_one_count_that_was_held_up_does_not_put_off_the_next(database: str) -> None:
+    async with opened() as web, somebody() as others:
+        async with locked() as holder:
+            await somebody_waits(holder)  # who counts
+            over_at = time.monotonic() + 0.6
+            while time.monotonic() < over_at:
+                await asyncio.sleep(0)
+        async with asyncio.timeout(LONG_SECONDS):
+            while await (await others.execute(COUNTING)).fetchone():
+                await asyncio.sleep(0)
+        await leave(others, ("received", b""))
+        async with asyncio.timeout(5):
+            while await gauge(web, "auren_deliveries_backlog") != 1:
+                await asyncio.sleep(0)
 
 
 async def leave(others: psycopg.AsyncConnection[Any], *deliveries: tuple[str, bytes]) -> None:
