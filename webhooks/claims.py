@@ -48,15 +48,24 @@ INSERT INTO devices_link (patient_id, vendor, vendor_user_id)
 SELECT id, 'healthkit', external_id FROM devices_patient WHERE external_id = ANY(%s)
 ORDER BY id ON CONFLICT (vendor, vendor_user_id) DO NOTHING
 """
+# What is being written at this moment is left out: nobody else can take it, and waiting for its lock while others are
+# held is one half of a deadlock.
 RENEW = """
-UPDATE webhooks_delivery d SET lease_until = now() + make_interval(secs => %s)
-FROM unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token)
-WHERE d.id = held.id AND d.lease_token = held.lease_token
+WITH mine AS (
+    SELECT d.id FROM webhooks_delivery d
+    JOIN unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token) USING (id, lease_token)
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE webhooks_delivery d SET lease_until = now() + make_interval(secs => %s) FROM mine WHERE d.id = mine.id
 """
+# In the order in which outcomes are written.
 RELEASE = """
-UPDATE webhooks_delivery d SET lease_token = NULL, lease_until = NULL
-FROM unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token)
-WHERE d.id = held.id AND d.lease_token = held.lease_token
+WITH mine AS (
+    SELECT d.id FROM webhooks_delivery d
+    JOIN unnest(%s::bigint[], %s::uuid[]) AS held (id, lease_token) USING (id, lease_token)
+    ORDER BY d.id FOR UPDATE OF d
+)
+UPDATE webhooks_delivery d SET lease_token = NULL, lease_until = NULL FROM mine WHERE d.id = mine.id
 """
 
 
@@ -140,7 +149,7 @@ async def link_phones(connection: Connection, claimed: Iterable[Claimed], *, san
 
 async def renew(connection: Connection, held: Iterable[Claimed], lease: float) -> None:
     held = list(held)
-    await connection.execute(RENEW, [lease, [c.id for c in held], [c.lease_token for c in held]])
+    await connection.execute(RENEW, [[c.id for c in held], [c.lease_token for c in held], lease])
 
 
 async def release(connection: Connection, held: Iterable[Claimed]) -> None:

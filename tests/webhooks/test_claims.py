@@ -268,6 +268,21 @@ def test_a_lease_is_renewed_only_by_its_holder(database: str) -> None:
     assert lease_seconds(delivery) <= 60
 
 
+def test_a_renewal_does_not_wait_for_what_is_being_written(database: str) -> None:
+    written, other = push(heart_rate(60)), push(heart_rate(61))
+    claimed = take(lease=5)
+
+    async def act(connection: Connection) -> None:
+        async with await connect_to_postgres("writer") as writer, writer.transaction():
+            await writer.execute("SELECT FROM webhooks_delivery WHERE id = %s FOR UPDATE", [written.pk])
+            async with asyncio.timeout(5):
+                await renew(connection, claimed, 60)
+
+    over_a_connection(act)
+    assert 55 < lease_seconds(other) <= 60
+    assert lease_seconds(written) <= 5
+
+
 def test_a_lease_is_given_back_only_by_its_holder(database: str) -> None:
     delivery = push(heart_rate(60))
     late = take()
