@@ -26,6 +26,7 @@ from bench.watching import MIB, Figures, Watch, growth, span
 FOLDER = Path(__file__).parent
 ANSWERS = "answers.jsonl"
 DRAIN_SECONDS = 180.0
+LINES_OF_A_DEADLOCK = 30
 LAST = "SELECT coalesce(max(id), 0) FROM webhooks_delivery"
 # What waits for a score on purpose is no backlog.
 WAITING = """
@@ -128,6 +129,8 @@ class Rig:
             verdict = verify(database, answers, since=since)
             counts = changes(before, self.metrics())
             counts["deadlocks"] = one(database, DEADLOCKS)[0] - deadlocks
+            if counts["deadlocks"]:
+                print(deadlocks_told(self.bridge.var / "log" / "postgresql.log"), flush=True)
             counts |= changes(asked, statements(database))
             stored, published = times(database, STORED, since), times(database, PUBLISHED, since)
         looks = watch.looks
@@ -247,6 +250,13 @@ def spread(values: Sequence[float]) -> Figures:
     return {"count": len(ordered), "mean": mean(ordered)} | {
         name: percentile(ordered, each) for name, each in named.items()
     }
+
+
+def deadlocks_told(log: Path) -> str:
+    """What PostgreSQL's log says of deadlocks: who waited for whom, in which statements."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    found = [place for place, line in enumerate(lines) if "deadlock detected" in line]
+    return "\n".join(line for place in found for line in lines[place : place + LINES_OF_A_DEADLOCK])
 
 
 def by_vendor(answers: Sequence[Answer]) -> dict[str, Figures]:

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from bench.measuring import Phase, changes, percentile, recovery, spread, total
+from bench.measuring import Phase, changes, deadlocks_told, percentile, recovery, spread, total
 from bench.verifying import Answer
 
 SPIKE = Phase("spike", ((50, 10), (300, 10), (50, 10)))
@@ -49,3 +51,10 @@ def test_a_spike_that_is_not_over_at_the_end_lasts_to_the_end() -> None:
 
 def test_a_phase_without_a_spike_has_no_recovery() -> None:
     assert recovery([answered(0, 5)], Phase("baseline", ((50, 10),)), 0.0) is None
+
+
+def test_a_deadlock_is_told_as_postgresql_logs_it(tmp_path: Path) -> None:
+    log = tmp_path / "postgresql.log"
+    assert deadlocks_told(log) == ""
+    log.write_text("LOG:  ready\nERROR:  deadlock detected\nDETAIL:  Process 1 waits\n\tProcess 1: UPDATE a\n")
+    assert deadlocks_told(log) == "ERROR:  deadlock detected\nDETAIL:  Process 1 waits\n\tProcess 1: UPDATE a"
