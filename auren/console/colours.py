@@ -10,8 +10,8 @@ COLOURS = 6  # --series-1 to --series-6 of console.css
 
 def devices_of(patient_id: int) -> list[int]:
     """Numbers of all the sources of a patient, in the order in which they were first heard of."""
-    links = list(Link.objects.filter(patient_id=patient_id).values_list("pk", flat=True))
-    return list(Source.objects.filter(link_id__in=links).order_by("pk").values_list("pk", flat=True))
+    links = Link.objects.filter(patient_id=patient_id)
+    return list(Source.objects.filter(link_id__in=links.values("pk")).order_by("pk").values_list("pk", flat=True))
 
 
 def colours(devices: Sequence[int], shown: Iterable[int]) -> dict[int, int]:
