@@ -149,12 +149,19 @@ class Program:
         wait_for_exit(self.process, self.stop_seconds)
         self.kill()
 
+    def strike(self) -> None:
+        """End the child's whole session at once, and wait for nothing: for signal handlers, which may interrupt a
+        look at the child that holds the lock every other look waits for.
+        """
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """End the child's whole session at once, and take note of its end."""
         if not self.process:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.strike()
         self.process.wait()
         self.pid_file.unlink(missing_ok=True)
 

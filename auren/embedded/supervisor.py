@@ -175,6 +175,13 @@ class Supervisor:
     def stop(self) -> None:
         """The front door closes first, then everybody else leaves, then the servers: in about 20 s at the worst."""
         self.terminal.quiet = True
+        try:
+            self._ask_everybody_to_stop()
+        except BaseException:  # a second signal has struck them all: note their ends
+            self.kill()
+            raise
+
+    def _ask_everybody_to_stop(self) -> None:
         deadline = time.monotonic() + CHILDREN_SECONDS
         for door in (child for child in self.children if child.door):
             door.ask_to_stop()
@@ -189,7 +196,14 @@ class Supervisor:
         for server in reversed(self.servers):
             server.stop()
 
+    def strike(self) -> None:
+        """End them all, and wait for nothing: see `Program.strike`."""
+        for program in (*self.children, *self.servers):
+            program.strike()
+
     def kill(self) -> None:
+        """End them all, and take note of it."""
+        self.strike()
         for program in (*self.children, *self.servers):
             program.kill()
 
@@ -226,7 +240,7 @@ def heed_signals(supervisor: Supervisor) -> None:
     """The first SIGINT or SIGTERM raises `Interrupted`; a second one kills everything at once."""
 
     def insist(number: int, _: FrameType | None) -> None:
-        supervisor.kill()
+        supervisor.strike()
         sys.exit(128 + number)
 
     def stop(*_: object) -> None:

@@ -53,8 +53,27 @@ except StartError as error:
 """
 
 
-def family(var: Path) -> Running:
-    return Running("-c", FAMILY, str(var))
+# A signal that comes while subprocess waits for a child and holds the lock that every other look at the child takes.
+IN_THE_MIDDLE = """
+import os, signal
+from auren.embedded.supervisor import Supervisor
+stop, waitpid = Supervisor.stop, os.waitpid
+
+def interrupted(pid, flags):
+    os.waitpid = waitpid
+    signal.raise_signal(signal.SIGTERM)
+    return waitpid(pid, flags)
+
+def interrupted_stop(supervisor):
+    os.waitpid = interrupted
+    stop(supervisor)
+
+Supervisor.stop = interrupted_stop
+"""
+
+
+def family(var: Path, before: str = "") -> Running:
+    return Running("-c", before + FAMILY, str(var))
 
 
 def pids(var: Path) -> dict[str, list[int]]:
@@ -97,6 +116,17 @@ def test_a_signal_stops_everybody_and_a_second_one_does_not_wait(var: Path, numb
         running.process.send_signal(number)  # stubborn would hold the first one up for seconds
         assert running.end() == 128 + number
         assert children.all_end()
+
+
+def test_a_second_signal_in_the_middle_of_a_look_at_a_child_is_heeded_too(var: Path) -> None:
+    with family(var, IN_THE_MIDDLE) as running:
+        running.until("stubborn is here")
+        running.until("pids written")
+        children = Watched(everybody(running))
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == 128 + signal.SIGTERM
+        assert children.all_end()
+        assert not list((var / "pids").iterdir())
 
 
 def test_the_sigkill_of_the_supervisor_ends_its_children_and_the_next_one_starts(var: Path) -> None:
