@@ -77,7 +77,7 @@ class Night:
 
 
 def calendar(patient_id: int, last: date, zone: ZoneInfo) -> list[list[Day | None]]:
-    """Weeks from Monday to Sunday, the last one with `last` in it; None before the first day."""
+    """Weeks from Monday to Sunday, the first one with `last` in it and then back in time; None before the first day."""
     first = last - (CALENDAR_DAYS - 1) * DAY
     days = {day.date: day for day in _days(first, last, zone)}
     window = timeline.Window(patient_id, days[first].start_at, days[last].end_at, zone, points=timeline.MOST_POINTS)
@@ -89,7 +89,7 @@ def calendar(patient_id: int, last: date, zone: ZoneInfo) -> list[list[Day | Non
         if day is not None:
             day.conflicts += 1
     padded: list[Day | None] = [*[None] * first.weekday(), *days.values()]
-    return [padded[start : start + 7] for start in range(0, len(padded), 7)]
+    return [padded[start : start + 7] for start in range(0, len(padded), 7)][::-1]
 
 
 def night(patient_id: int, wanted: date, zone: ZoneInfo) -> Night | None:

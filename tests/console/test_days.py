@@ -32,6 +32,12 @@ def test_the_calendar_has_three_months_of_the_patients_days(clinic: Client, pati
     assert changed.end_at - changed.start_at == 25 * HOURS
 
 
+def test_the_latest_week_comes_first_and_each_begins_on_a_monday(clinic: Client, patient: Patient) -> None:
+    weeks = clinic.get(f"/patients/{patient.pk}/calendar/?to=2026-11-20").context["weeks"]
+    assert [week[0].date for week in weeks[:-1]] == [date(2026, 11, 16) - number * timedelta(7) for number in range(13)]
+    assert [day and day.date for day in weeks[-1]] == [*[None] * 5, date(2026, 8, 22), date(2026, 8, 23)]
+
+
 def test_steps_stand_on_their_day_and_a_night_on_the_day_it_ends(
     clinic: Client, patient: Patient, ring: Source
 ) -> None:
