@@ -5,6 +5,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from time import monotonic
 from typing import Any, Literal, NamedTuple
 
 from starlette.responses import JSONResponse
@@ -111,7 +112,9 @@ class Faults:
 
 
 class Door:
-    """ASGI: latency, then faults, then the vendor; every request is written into the book of calls."""
+    """ASGI: faults, else the vendor, and no answer sooner than the latency; every request is written into the book of
+    calls.
+    """
 
     def __init__(
         self,
@@ -134,10 +137,13 @@ class Door:
         user: dict[str, str] = scope.setdefault("state", {})
         user["user"] = ""
         status = 0
+        earliest = monotonic() + self._latency()
 
         async def noting(message: Message) -> None:
             nonlocal status
             status = message.get("status", status)
+            while (seconds := earliest - monotonic()) > 0:
+                await asyncio.sleep(seconds)
             await send(message)
 
         try:
@@ -146,8 +152,6 @@ class Door:
             self._calls.add(Call(self._vendor, scope["method"], path, user["user"], status, self._clock()))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        if seconds := self._latency():
-            await asyncio.sleep(seconds)
         fault = self._faults.take(scope["method"], path)
         if fault is None:
             await self._app(scope, receive, send)

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from pathlib import Path
 
 import httpx
@@ -33,6 +34,20 @@ def test_a_refresh_whose_reply_is_lost_has_spent_the_token(sandbox: RunningSandb
     with pytest.raises(httpx.RemoteProtocolError):
         http.post(TOKEN["whoop"], data=form)
     assert http.post(TOKEN["whoop"], data=form).json()["error"] == "invalid_grant"
+
+
+def test_a_vendor_works_at_once_and_answers_when_its_latency_is_over(
+    sandbox: RunningSandbox, http: httpx.Client
+) -> None:
+    tokens = sandbox.grant("whoop", "user_1")
+    form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token, "scope": "offline"} | CLIENT["whoop"]
+    sandbox.set_vendor("whoop", latency_ms=3_600_000)
+    with pytest.raises(httpx.ReadTimeout):
+        http.post(TOKEN["whoop"], data=form, timeout=httpx.Timeout(10, read=0.5))
+    sandbox.set_vendor("whoop", latency_ms=100)
+    began = time.monotonic()
+    assert http.post(TOKEN["whoop"], data=form).json()["error"] == "invalid_grant"
+    assert time.monotonic() - began >= 0.1
 
 
 def test_shares_of_errors_and_lost_documents_can_be_set_and_cleared(sandbox: RunningSandbox, oura: Reader) -> None:
