@@ -1,13 +1,14 @@
 """Asking vendors for documents, once for all deliveries that one answer can serve."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from time import perf_counter
 
 import msgspec
 import psycopg
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from devices.api import Clock, LinkApi, VendorApi
 from devices.breaker import State
@@ -16,21 +17,38 @@ from devices.tokens import REUSED
 from devices.vendors.client import Answer, Api, Ask
 
 SAVED = Counter("auren_vendor_calls_saved", "Asks answered by another delivery's call", ["vendor"])
+SLOT_SECONDS = Histogram(
+    "auren_delivery_slot_seconds",
+    "Wait for a slot in the worker",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
 
 EXPECT_WITHIN = 1.0  # seconds, for nothing is claimed meanwhile
 
 Fetch = Callable[[Ask, Api], Awaitable[Answer]]
 
 
+def nothing() -> None:
+    """For those who need not know when their call has begun."""
+
+
 class Asking:
     """Who may share a call: a delivery that was due before the call was sent, else an edit would be lost.
 
-    `fetch` has each vendor's function of `devices.vendors.<vendor>.client`.
+    `fetch` has each vendor's function of `devices.vendors.<vendor>.client`. At most `slots` asks are at the vendors at
+    once, with all the calls that each of them takes; the others wait for their turn.
     """
 
     def __init__(
-        self, apis: Mapping[str, VendorApi], fetch: Mapping[str, Fetch], clock: Clock, remembered: Remembered
+        self,
+        apis: Mapping[str, VendorApi],
+        fetch: Mapping[str, Fetch],
+        clock: Clock,
+        remembered: Remembered,
+        *,
+        slots: int,
     ) -> None:
+        self._slots = asyncio.Semaphore(slots)
         self._apis = apis
         self._fetch = fetch
         self._clock = clock
@@ -56,11 +74,13 @@ class Asking:
                     async with asyncio.timeout(EXPECT_WITHIN):
                         await api.tokens.expect(link_ids)
 
-    async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked:
+    async def ask(
+        self, vendor: str, link_id: int, ask: Ask, *, since: datetime, begun: Callable[[], None] = nothing
+    ) -> Asked:
         """What the vendor says, or said after `since`: when the delivery came, or was due once more.
 
-        Raises an `ApiError`, or what psycopg raises when PostgreSQL is away. A cancelled waiter leaves the call to
-        the others.
+        `begun` is called when a call that waited for its turn has it. Raises an `ApiError`, or what psycopg raises when
+        PostgreSQL is away. A cancelled waiter leaves the call to the others.
         """
         key = (vendor, link_id, ask)
         if not (call := self._under_way(key, since)):
@@ -68,6 +88,7 @@ class Asking:
             if kept is not None:
                 return kept
             call = self._under_way(key, since) or self._start(key)
+        call.waiting.append(begun)
         return await asyncio.shield(call.task)
 
     async def close(self) -> None:
@@ -86,14 +107,23 @@ class Asking:
     def _start(self, key: tuple[str, int, Ask]) -> "_Call":
         vendor, link_id, ask = key
         api = self._apis[vendor].for_link(link_id, background=ask.background)
-        task = asyncio.create_task(self._run(vendor, link_id, api, ask), name=f"{vendor} {ask.kind} of link {link_id}")
-        call = self._latest[key] = _Call(api, task)
+        waiting: list[Callable[[], None]] = []
+        running = self._run(vendor, link_id, api, ask, waiting)
+        task = asyncio.create_task(running, name=f"{vendor} {ask.kind} of link {link_id}")
+        call = self._latest[key] = _Call(api, task, waiting)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(key, call, done))
         return call
 
-    async def _run(self, vendor: str, link_id: int, api: LinkApi, ask: Ask) -> Asked:
-        answer = await self._fetch[vendor](ask, api)
+    async def _run(
+        self, vendor: str, link_id: int, api: LinkApi, ask: Ask, waiting: Sequence[Callable[[], None]]
+    ) -> Asked:
+        waiting_since = perf_counter()
+        async with self._slots:
+            SLOT_SECONDS.observe(perf_counter() - waiting_since)
+            for begun in waiting:
+                begun()
+            answer = await self._fetch[vendor](ask, api)
         asked = Asked(answer, api.sent_at or self._clock())
         await self._remembered.keep(link_id, ask, asked)
         return asked
@@ -109,6 +139,7 @@ class Asking:
 class _Call(msgspec.Struct, frozen=True, eq=False):
     api: LinkApi
     task: asyncio.Task[Asked]
+    waiting: list[Callable[[], None]]
 
     def serves(self, since: datetime) -> bool:
         """A call that is not sent yet will be sent after anything that was due by now."""

@@ -19,7 +19,6 @@ COMMIT_SECONDS = Histogram("auren_webhook_commit_seconds", "Length of a group co
 BACKLOG = Gauge("auren_deliveries_backlog", "Deliveries not yet processed or published", multiprocess_mode="max")
 
 PROCESSING = Gauge("auren_deliveries_processing", "Deliveries held by workers", multiprocess_mode="livesum")
-SLOT_SECONDS = Histogram("auren_delivery_slot_seconds", "Wait for a slot in the worker", buckets=SLOW)
 PROCESSED = Counter("auren_deliveries_processed", "Tries at deliveries", ["vendor", "outcome"])
 STORED_SECONDS = Histogram("auren_delivery_stored_seconds", "From receipt to stored", ["vendor"], buckets=SLOW)
 STORE_SECONDS = Histogram("auren_store_seconds", "Length of a store transaction", buckets=FAST)

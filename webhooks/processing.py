@@ -43,7 +43,8 @@ class Window(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct):
     """How a try at a delivery ended, before anything of it is written.
 
-    `sent_at` is PostgreSQL's time when the vendor was asked: the revision of documents that carry none. `document`
+    `started_at` is when its turn came: waiting for a slot is no part of a try. `sent_at` is PostgreSQL's time when the
+    vendor was asked: the revision of documents that carry none. `document`
     is JSON text. `next_page` continues a list in a delivery of its own. `asked_kind` is the document type that the
     vendor was asked for.
     """
@@ -61,6 +62,14 @@ class Outcome(msgspec.Struct):
     retry_after: float | None = None
     next_page: Window | None = None
     asked_kind: str = ""
+    began: float = msgspec.field(default_factory=perf_counter)
+
+    def begin(self, now: datetime) -> None:
+        """Its turn has come now, by PostgreSQL's clock."""
+        self.started_at, self.began = now, perf_counter()
+
+    def end(self) -> None:
+        self.duration_ms = round((perf_counter() - self.began) * 1000)
 
 
 class Asked(Protocol):
@@ -75,7 +84,9 @@ class Asking(Protocol):
 
     async def expect(self, links: Iterable[tuple[str, int]]) -> None: ...
 
-    async def ask(self, vendor: str, link_id: int, ask: Ask, *, since: datetime) -> Asked: ...
+    async def ask(
+        self, vendor: str, link_id: int, ask: Ask, *, since: datetime, begun: Callable[[], None]
+    ) -> Asked: ...
 
 
 class Processor:
@@ -96,7 +107,6 @@ class Processor:
     async def process(self, delivery: Claimed) -> Outcome:
         """Raises nothing but cancellation."""
         outcome = Outcome(delivery, "done", self.clock.now())
-        started = perf_counter()
         try:
             await self._process(delivery, outcome)
         except ApiError as error:
@@ -107,7 +117,7 @@ class Processor:
             logger.exception("delivery %d", delivery.id)
             outcome.kind, outcome.error_class = "failed", type(error).__name__
             outcome.reason = "an unforeseen fault; the worker's log has the details"
-        outcome.duration_ms = round((perf_counter() - started) * 1000)
+        outcome.end()
         return outcome
 
     async def _process(self, delivery: Claimed, outcome: Outcome) -> None:
@@ -190,7 +200,11 @@ class Processor:
 
     async def _ask(self, delivery: Claimed, ask: Ask, outcome: Outcome) -> Answer:
         assert delivery.link is not None, "`_process` has seen to it"
-        asked = await self.asking.ask(delivery.vendor, delivery.link.id, ask, since=delivery.due_at)
+        asked = await self.asking.ask(
+            *(delivery.vendor, delivery.link.id, ask),
+            since=delivery.due_at,
+            begun=lambda: outcome.begin(self.clock.now()),
+        )
         document = dict(asked.answer.document)
         if ask.kind == "body_measurement":
             document["fetched_at"] = to_text(asked.sent_at)

@@ -1,5 +1,6 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import psycopg
 import pytest
@@ -25,7 +26,7 @@ CYCLE = Ask("cycle", "user_1", object_id="7")
 
 def test_what_is_saved_is_counted_from_zero_on() -> None:
     counters = ("auren_vendor_calls_saved", "auren_vendor_cache_hits", "auren_token_refreshes_reused")
-    Asking({"newcomer": None}, {}, lambda: NOON, Remembered(None))  # type: ignore[dict-item]
+    Asking({"newcomer": None}, {}, lambda: NOON, Remembered(None), slots=1)  # type: ignore[dict-item]
     assert [REGISTRY.get_sample_value(f"{name}_total", {"vendor": "newcomer"}) for name in counters] == [0, 0, 0]
 
 
@@ -73,10 +74,10 @@ def vendor() -> Vendor:
     return Vendor()
 
 
-def asking_of(server: Listening, make_api: MakeApi, settings: Settings, clock: Clock) -> Asking:
+def asking_of(server: Listening, make_api: MakeApi, settings: Settings, clock: Clock, slots: int = 40) -> Asking:
     settings.WHOOP_API_URL = server.url
     api: VendorApi = make_api("whoop", clock=clock)
-    return Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None))
+    return Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None), slots=slots)
 
 
 def saved() -> float:
@@ -116,6 +117,51 @@ async def test_a_delivery_received_after_the_call_was_sent_gets_one_of_its_own(
         vendor.release.set()
         answers = [asked.answer.document["number"] for asked in await asyncio.gather(first, *edits)]
     assert answers == [1, 2, 2, 2]
+
+
+async def test_no_more_than_the_slots_are_at_the_vendor_and_the_others_hear_when_their_turn_has_come(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link = await make_link()
+    begun: list[str] = []
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock, slots=2)
+        asks = [Ask("cycle", "user_1", object_id=str(number)) for number in range(5)]
+        turns = [partial(begun.append, ask.object_id) for ask in asks]
+        waiting = [
+            asyncio.create_task(asking.ask("whoop", link.pk, ask, since=NOON, begun=turn))
+            for ask, turn in zip(asks, turns, strict=True)
+        ]
+        await vendor.asked.acquire()
+        await vendor.asked.acquire()
+        assert begun == ["0", "1"]
+        assert vendor.served == 2
+        vendor.release.set()
+        await asyncio.gather(*waiting)
+    assert begun == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_call_that_waits_for_its_turn_serves_a_delivery_that_comes_meanwhile(
+    make_link: MakeLink, make_api: MakeApi, settings: Settings, clock: Clock, vendor: Vendor
+) -> None:
+    link, before = await make_link(), saved()
+    begun: list[str] = []
+    async with listening(vendor) as server:
+        asking = asking_of(server, make_api, settings, clock, slots=1)
+        other = Ask("cycle", "user_1", object_id="8")
+        first = asyncio.create_task(asking.ask("whoop", link.pk, other, since=NOON))
+        await vendor.asked.acquire()
+        waits = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=NOON, begun=partial(begun.append, "1")))
+        await asyncio.sleep(0)
+        since = clock.pass_seconds(5)
+        joins = asyncio.create_task(asking.ask("whoop", link.pk, CYCLE, since=since, begun=partial(begun.append, "2")))
+        await asyncio.sleep(0)
+        clock.pass_seconds(1)
+        vendor.release.set()
+        await asyncio.gather(first, waits, joins)
+    assert vendor.served == 2
+    assert begun == ["1", "2"]
+    assert saved() == before + 1
 
 
 async def test_a_call_that_has_ended_answers_nobody_else(
@@ -193,7 +239,7 @@ async def test_a_fault_is_told_to_all_who_share_the_call(
     connect: MakeLink, sandbox: RunningSandbox, make_api: MakeApi
 ) -> None:
     link = await connect("whoop")
-    asking = Asking({"whoop": make_api("whoop")}, {"whoop": whoop_fetch}, timezone.now, Remembered(None))
+    asking = Asking({"whoop": make_api("whoop")}, {"whoop": whoop_fetch}, timezone.now, Remembered(None), slots=40)
     missing = Ask("sleep", "user_1", object_id="00000000-0000-4000-8000-000000000000")
     early = timezone.now()
     results = await asyncio.gather(
@@ -226,7 +272,8 @@ async def test_a_vendor_that_keeps_failing_is_not_asked_for_tokens_ahead(
         api = make_api("whoop", clock=clock)
         for _ in range(TOO_MANY):
             api.breaker.failed()
-        await Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None)).expect([("whoop", link.pk)])
+        asking = Asking({"whoop": api}, {"whoop": fetch}, clock, Remembered(None), slots=40)
+        await asking.expect([("whoop", link.pk)])
         await tokens.close(1)
         assert server.requests == []
 
@@ -236,7 +283,7 @@ async def test_a_postgresql_that_says_nothing_keeps_nobody_from_claiming(
 ) -> None:
     link = await make_link()
     monkeypatch.setattr("devices.asking.EXPECT_WITHIN", 0.05)
-    asking = Asking({"whoop": make_api("whoop", clock=clock)}, {"whoop": fetch}, clock, Remembered(None))
+    asking = Asking({"whoop": make_api("whoop", clock=clock)}, {"whoop": fetch}, clock, Remembered(None), slots=40)
     async with await psycopg.AsyncConnection.connect(database) as other:
         await other.execute("LOCK TABLE devices_token IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(5):

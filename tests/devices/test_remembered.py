@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -5,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from devices import spare_redis
-from devices.remembered import KEPT_SECONDS, MOST_ANSWERS, MOST_BYTES, Asked, Remembered, key_of
+from devices.remembered import KEPT_SECONDS, LOOKS_AT_ONCE, MOST_ANSWERS, MOST_BYTES, Asked, Remembered, key_of
 from devices.spare_redis import open_redis
 from devices.vendors.client import Answer, Ask
 
@@ -43,6 +44,14 @@ async def test_another_link_and_another_question_have_their_own_answers(client: 
     assert await Remembered(client).find("oura", 8, NIGHT, since=NOON - SECOND) is None
     other = Ask("sleep", "user_1", object_id="another-night")
     assert await Remembered(client).find("oura", 7, other, since=NOON - SECOND) is None
+
+
+async def test_many_who_look_at_once_find_each_their_own(client: Redis) -> None:
+    remembered, links = Remembered(client), range(2 * LOOKS_AT_ONCE + 1)
+    for link_id in links[::2]:
+        await remembered.keep(link_id, NIGHT, asked(score=link_id))
+    found = await asyncio.gather(*(remembered.find("oura", link_id, NIGHT, since=NOON - SECOND) for link_id in links))
+    assert found == [None if link_id % 2 else asked(score=link_id) for link_id in links]
 
 
 async def test_all_answers_of_a_link_lie_under_one_key_and_go_by_themselves(client: Redis) -> None:

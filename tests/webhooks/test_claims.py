@@ -345,6 +345,15 @@ def test_sigterm_makes_a_worker_release_within_ten_seconds_what_it_cannot_finish
     assert {(again(each).state, again(each).attempts) for each in deliveries} == {("received", 0)}
 
 
+def test_a_phone_waits_for_no_vendor(vendors: RunningSandbox, night: str) -> None:
+    vendors.script_fault("oura", SLEEP, "hang", count=100)
+    hangs = announce("oura", "sleep.update", night)
+    batch = push(heart_rate(60))
+    with running("process_deliveries", vendors, MAX_CONCURRENT_WEBHOOKS="1", VENDOR_TIMEOUT="300"):
+        until(lambda: again(batch).state == "stored")
+        assert again(hangs).state == "received"
+
+
 def test_after_a_sigkill_the_lease_runs_out_and_another_worker_finishes(vendors: RunningSandbox, night: str) -> None:
     vendors.script_fault("oura", SLEEP, "hang", count=1)
     delivery = announce("oura", "sleep.update", night)

@@ -4,9 +4,11 @@ import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
 
@@ -32,7 +34,7 @@ from tests.webhooks.living import (
 )
 from webhooks.actions import retry
 from webhooks.backfill import file_backfill, file_windows
-from webhooks.models import Delivery
+from webhooks.models import Attempt, Delivery
 
 SLEEP = "/v2/usercollection/sleep"
 sam = User(username="sam")
@@ -111,6 +113,18 @@ def test_announcements_that_wait_together_share_one_call(vendors: RunningSandbox
     work()
     assert len(vendors.calls("oura", SLEEP)) == 1
     assert sorted(again(each).state for each in deliveries) == 9 * ["ignored"] + ["stored"]
+
+
+def test_a_try_begins_when_its_turn_at_the_vendor_has_come(
+    vendors: RunningSandbox, ring: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "MAX_CONCURRENT_WEBHOOKS", 1)
+    documents = vendors.documents("oura", "user_1", "daily_activity")[-3:]
+    vendors.set_vendor("oura", latency_ms=200)
+    deliveries = [announce("oura", "daily_activity.update", document["id"]) for document in documents]
+    work()
+    begun = sorted(Attempt.objects.get(delivery=each).started_at for each in deliveries)
+    assert all(later - earlier >= timedelta(milliseconds=190) for earlier, later in pairwise(begun))
 
 
 def test_a_document_is_kept_as_the_vendor_gave_it(vendors: RunningSandbox, ring: Link) -> None:

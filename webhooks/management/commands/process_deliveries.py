@@ -78,6 +78,7 @@ async def open_asking(stack: AsyncExitStack, clock: DatabaseClock, redis: Redis 
     for api in apis.values():
         stack.push_async_callback(api.close)
         await api.warm_up()
-    asking = Asking(apis, {name: VENDORS[name].fetch for name in apis}, clock.now, Remembered(redis))
+    fetch = {name: VENDORS[name].fetch for name in apis}
+    asking = Asking(apis, fetch, clock.now, Remembered(redis), slots=settings.MAX_CONCURRENT_WEBHOOKS)
     stack.push_async_callback(asking.close)
     return asking
