@@ -1,9 +1,7 @@
 """One HTTP call to a vendor: a limit on its time, a limit on its answer, and what is known when neither came."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -12,8 +10,11 @@ import aiohttp
 import certifi
 from django.conf import settings
 
+from auren.patience import time_limit
+
 CONNECT_SECONDS = 3.0
-LAST_LOOK_SECONDS = 0.1  # to read what came while this process stood still
+# To read what came while this process stood still. Of a refresh it costs the link not to: its refresh token is spent.
+LAST_LOOK_SECONDS = 0.1
 IDLE_SECONDS = 30.0  # below what load balancers allow, so that we close first
 MAX_ANSWER = 32 * 1024 * 1024
 HEADERS = {"User-Agent": "auren-biometric-bridge", "Accept": "application/json"}
@@ -94,22 +95,6 @@ def longest_call_seconds() -> float:
     return float(settings.VENDOR_TIMEOUT) + LAST_LOOK_SECONDS
 
 
-@asynccontextmanager
-async def time_limit() -> AsyncIterator[None]:
-    """Raises `TimeoutError` when a call's time is over and a last look at its connection has shown no answer.
-
-    A process that was stopped for longer than the limit finds timer and answer at once when it goes on, and asyncio
-    would end the call unread. Of a refresh that costs the link: its refresh token is spent, the new one is thrown away.
-    """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as timer:
-        over = loop.call_later(settings.VENDOR_TIMEOUT, lambda: timer.reschedule(loop.time() + LAST_LOOK_SECONDS))
-        try:
-            yield
-        finally:
-            over.cancel()
-
-
 async def exchange(
     client: Client,
     method: str,
@@ -129,7 +114,7 @@ async def exchange(
         method, url, params=params, headers=headers, data=form, json=json, allow_redirects=False
     )
     try:
-        async with time_limit(), asked as response:
+        async with time_limit(settings.VENDOR_TIMEOUT, LAST_LOOK_SECONDS), asked as response:
             return Reply(response.status, response.headers, await _body(response))
     except TimeoutError as error:  # aiohttp's as well
         raise _no_reply(url, error, "timeout") from None

@@ -1,6 +1,5 @@
 """Redis as the bridge uses it: good to have, never needed. Nobody waits for it longer than a tenth of a second."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -11,7 +10,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from auren.patience import time_limit
+
 REDIS_SECONDS = 0.1
+LAST_LOOK_SECONDS = 0.05  # to read what came while this process was busy
+CLOSE_SECONDS = 1.0  # and for opening, where nobody waits so long
 CONNECTIONS = 8
 NOT_ASKED_SECONDS = 1.0
 
@@ -21,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 def open_redis(url: str) -> Redis | None:
-    """A client that gives up in a tenth of a second; None without an address."""
+    """A client for `SpareRedis`, which limits its time; None without an address."""
     if not url:
         return None
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
-        timeout=REDIS_SECONDS,
-        socket_timeout=REDIS_SECONDS,
-        socket_connect_timeout=REDIS_SECONDS,
+        timeout=None,
+        socket_timeout=None,
+        socket_connect_timeout=CLOSE_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
     return Redis.from_pool(pool)
@@ -48,7 +51,7 @@ class SpareRedis:
         if self.client is None or time.monotonic() < self._not_asked_until:
             return None
         try:
-            async with asyncio.timeout(REDIS_SECONDS):
+            async with time_limit(REDIS_SECONDS, LAST_LOOK_SECONDS):
                 return await command(self.client)
         except (RedisError, OSError, TimeoutError) as error:
             if time.monotonic() >= self._not_asked_until:  # those who asked meanwhile have nothing to add
