@@ -1,4 +1,6 @@
-"""Redis as the bridge uses it: good to have, never needed. Nobody waits for it longer than a tenth of a second."""
+"""Redis as the bridge uses it: good to have, never needed. Nobody waits for it longer than a tenth of a second, and
+half as long again for a last look.
+"""
 
 import logging
 import time

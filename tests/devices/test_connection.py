@@ -1,9 +1,7 @@
 import asyncio
-import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from pytest_django import Settings
@@ -11,6 +9,7 @@ from pytest_django import Settings
 from auren.embedded.server import BASE_DIR
 from devices.connection import Client, NoAddress, NoReply, Reply, exchange, longest_call_seconds, open_client
 from tests.devices.listening import Request, answer, listening
+from tests.devices.pausing import paused
 
 PATIENCE_SECONDS = 60
 
@@ -102,12 +101,8 @@ def test_an_answer_that_came_while_the_process_stood_still_is_read(loop: str) ->
             connection, _ = server.accept()
             with connection:
                 connection.recv(65_536)
-                caller.send_signal(signal.SIGSTOP)
-                connection.sendall(answer(200))
-                over_at = time.monotonic() + 1.2
-                while time.monotonic() < over_at:
-                    pass
-                caller.send_signal(signal.SIGCONT)
+                with paused(caller, 1.2):
+                    connection.sendall(answer(200))
                 said, _ = caller.communicate(timeout=PATIENCE_SECONDS)
     assert said == b"200\n"
 

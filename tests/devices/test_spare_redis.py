@@ -1,14 +1,13 @@
 """What a pause of our own process says about Redis: nothing."""
 
-import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from auren.embedded.server import BASE_DIR
+from tests.devices.pausing import paused
 
 PATIENCE_SECONDS = 60.0
 
@@ -43,11 +42,7 @@ def test_an_answer_that_came_while_the_process_stood_still_is_read(loop: str) ->
             connection, _ = server.accept()
             with connection:
                 until_asked(connection)
-                asking.send_signal(signal.SIGSTOP)
-                connection.sendall(b"$4\r\nkept\r\n")
-                over_at = time.monotonic() + 1.2
-                while time.monotonic() < over_at:
-                    pass
-                asking.send_signal(signal.SIGCONT)
+                with paused(asking, 1.2):
+                    connection.sendall(b"$4\r\nkept\r\n")
                 said, _ = asking.communicate(timeout=PATIENCE_SECONDS)
     assert said == b"b'kept'\n"
