@@ -21,12 +21,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from auren.embedded.server import BASE_DIR
 from bench.bridge import Bridge
 from bench.verifying import ACCEPTED, Answer, Verdict, one, read_answers, verify
-from bench.watching import MIB, Figures, Watch, growth, span
+from bench.watching import MIB, Figures, Look, Watch, growth, span
 
 FOLDER = Path(__file__).parent
 ANSWERS = "answers.jsonl"
 DRAIN_SECONDS = 180.0
 LINES_OF_A_DEADLOCK = 30
+SLOW_MS = 200
+NEAR_SECONDS = 2  # a look tells of the second before it
 LAST = "SELECT coalesce(max(id), 0) FROM webhooks_delivery"
 # What waits for a score on purpose is no backlog.
 WAITING = """
@@ -93,6 +95,8 @@ class Seen:
     redis_memory: float
     recovery: float | None
     line: list[list[float]] = field(default_factory=list)  # second, answers, P50, P99
+    disk: dict[str, Figures] = field(default_factory=dict)
+    slow: list[Figures] = field(default_factory=list)  # seconds whose P99 was above SLOW_MS, and what the disk did
 
 
 @dataclass
@@ -136,6 +140,7 @@ class Rig:
         looks = watch.looks
         first, last = min(each.at for each in answers), max(each.at for each in answers)
         seconds = max(last - first, 1)
+        by_second = line(answers, first)
         return Seen(
             phase=phase.name,
             steps=phase.steps,
@@ -163,7 +168,9 @@ class Rig:
             received=sum(each.bytes for each in answers),
             redis_memory=self.redis_memory(),
             recovery=recovery(answers, phase, first),
-            line=line(answers, first),
+            line=by_second,
+            disk=span([look.disk for look in looks]),
+            slow=slow(by_second, looks, first),
         )
 
     @contextmanager
@@ -281,6 +288,17 @@ def line(answers: Sequence[Answer], first: float) -> list[list[float]]:
         seconds[int(each.at + each.ms / 1000 - first)].append(each.ms)
     ordered = ((second, sorted(seconds[second])) for second in sorted(seconds))
     return [[second, len(ms), percentile(ms, 0.5), percentile(ms, 0.99)] for second, ms in ordered]
+
+
+def slow(line: Sequence[Sequence[float]], looks: Sequence[Look], first: float) -> list[Figures]:
+    """The seconds in which answers were slow, with what the disk did then: the most that two looks say."""
+    found = []
+    for second, _, _, p99 in line:
+        if p99 > SLOW_MS:
+            near = [look.disk for look in looks if second <= look.at - first < second + NEAR_SECONDS]
+            worst = {name: max(disk.get(name, 0) for disk in near) for name in {name for disk in near for name in disk}}
+            found.append({"second": second, "p99": p99} | worst)
+    return found
 
 
 def recovery(answers: Sequence[Answer], phase: Phase, first: float) -> float | None:

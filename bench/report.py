@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from bench.goals import Goal, Row, short
-from bench.measuring import Seen, total
+from bench.measuring import SLOW_MS, Seen, total
 from bench.picture import Band, Panel, draw
 from bench.watching import Figures
 
 VENDORS = (("oura", "Oura"), ("whoop", "WHOOP"), ("healthkit", "HealthKit"))
+MOST_SLOW = 20  # seconds that a report lists
 PROCESSES = ("web", "worker", "publisher", "scheduler", "exports")
 
 
@@ -191,6 +192,7 @@ def chapter(report: str, phase: str, rounds: Sequence[Seen]) -> Iterable[str]:
         yield from (time_row(f"{title}, {label}", found[name]) for name, label in named(found))
     yield "\n| | |\n|---|---|"
     yield from (f"| {what} | {value} |" for what, value in facts(seen))
+    yield from slow_rows(seen.slow)
     yield "\n| Process | CPU mean, % of a core | peak | Memory mean, MiB | peak | growth after warm-up |"
     yield "|---|---|---|---|---|---|"
     for name, cpu in seen.cpu.items():
@@ -200,6 +202,18 @@ def chapter(report: str, phase: str, rounds: Sequence[Seen]) -> Iterable[str]:
             f"| {memory.get('mean', 0):.0f} | {memory.get('peak', 0):.0f} "
             f"| {seen.growth.get(name, float('nan')):+.1f} % |"
         )
+
+
+def slow_rows(slow: Sequence[Figures]) -> Iterable[str]:
+    """The slowest seconds, in their order."""
+    if not slow:
+        return
+    shown = sorted(sorted(slow, key=lambda each: -each["p99"])[:MOST_SLOW], key=lambda each: each["second"])
+    yield f"\nIn {len(slow)} seconds the P99 was above {SLOW_MS} ms; the slowest of them:"
+    yield "\n| Second | P99, ms | Waited for a disk, ms | Written, MiB | by a checkpoint |\n|---|---|---|---|---|"
+    for each in shown:
+        disk = " | ".join(f"{each[name]:.0f}" if name in each else "" for name in ("waited", "written", "checkpointed"))
+        yield f"| {each['second']:.0f} | {each['p99']:.0f} | {disk} |"
 
 
 def named(found: dict[str, Figures]) -> list[tuple[str, str]]:
@@ -243,6 +257,13 @@ def facts(seen: Seen) -> Iterable[tuple[str, str]]:
     yield "bodies received", f"{seen.received / 1e6:.1f} MB ({8 * seen.received / seen.seconds / 1e6:.2f} Mbit/s)"
     yield "loopback, everything on this machine", f"{seen.loopback:.1f} Mbit/s"
     yield "processor, whole machine", f"mean {seen.machine['mean']:.0f} %, peak {seen.machine['peak']:.0f} %"
+    if written := seen.disk.get("written"):
+        yield "written to disks", f"mean {written['mean']:.1f} MiB/s, peak {written['peak']:.0f}"
+    if stalled := seen.disk.get("waited"):
+        yield "waits for a disk, a second", f"mean {stalled['mean']:.0f} ms, peak {stalled['peak']:.0f}"
+    if checkpoints := seen.disk.get("checkpointed"):
+        ended, most = seen.disk["checkpoints"]["total"], checkpoints["peak"]
+        yield "checkpoints", f"{ended:.0f} ended; {checkpoints['total']:.0f} MiB, at most {most:.0f} a second"
     yield "Redis memory", f"{seen.redis_memory:.1f} MiB"
     for name, found in seen.connections.items():
         yield f"connections: {name}", f"mean {found['mean']:.0f}, peak {found['peak']:.0f}"

@@ -1,5 +1,6 @@
-"""What the bridge takes while it is under load: processor, memory, connections, bytes; looked at once a second."""
+"""What the bridge takes under load: processor, memory, connections, disk, bytes; looked at once a second."""
 
+import re
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +20,10 @@ from bench.bridge import Bridge
 
 ESTABLISHED = "01"  # in /proc/net/tcp
 MIB = 1024 * 1024
+PRESSURE = Path("/proc/pressure/io")  # not on every kernel
+FULL = re.compile(r"^full .*total=(\d+)$", re.MULTILINE)
+CHECKPOINTS = "SELECT num_done, buffers_written FROM pg_stat_checkpointer"
+PAGE = 8192  # bytes
 SESSIONS = "SELECT coalesce(nullif(application_name, ''), 'django'), count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1"  # noqa: E501
 
 Figures = dict[str, float]
@@ -34,6 +39,39 @@ class Look:
     connections: Figures = field(default_factory=dict)
     machine: float = 0.0
     loopback: float = 0.0  # bytes since the last one
+    disk: Figures = field(default_factory=dict)  # since the last one: see `Disk`
+
+
+class Disk:
+    """What is asked of this machine's disks: what has become of each figure since it was last looked at.
+
+    written        MiB, by anybody
+    waited         ms in which whatever had work to do waited for a disk (https://docs.kernel.org/accounting/psi.html)
+    checkpoints    how many PostgreSQL has ended
+    checkpointed   MiB that its checkpoints wrote
+    """
+
+    def __init__(self) -> None:
+        self._before: Figures = {}
+
+    def used(self) -> Figures:
+        found = {"written": counters.write_bytes / MIB} if (counters := psutil.disk_io_counters()) else {}
+        with suppress(OSError):
+            if full := FULL.search(PRESSURE.read_text()):
+                found["waited"] = int(full[1]) / 1000
+        return self._since(found)
+
+    def checkpoints(self, database: psycopg.Connection[Any]) -> Figures:
+        """Nothing before PostgreSQL 18."""
+        if database.info.server_version < 180_000:
+            return {}
+        row = database.execute(CHECKPOINTS).fetchone()
+        return self._since({"checkpoints": row[0], "checkpointed": row[1] * PAGE / MIB}) if row else {}
+
+    def _since(self, found: Figures) -> Figures:
+        changes = {name: value - self._before.get(name, value) for name, value in found.items()}
+        self._before |= found
+        return changes
 
 
 class Watch:
@@ -45,6 +83,7 @@ class Watch:
         self.looks: list[Look] = []
         self._spent: dict[int, float] = {}
         self._received = 0.0
+        self._disk = Disk()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -60,8 +99,9 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.wait(1):
             look = self._look(psutil.cpu_percent())
-            with suppress(psycopg.Error, redis.RedisError, OSError):  # either may be away on purpose
-                look.connections = self._connections()
+            with suppress(psycopg.Error, redis.RedisError, OSError), self._connect() as database:  # away on purpose
+                look.connections = self._connections(database)
+                look.disk |= self._disk.checkpoints(database)
             self.looks.append(look)
 
     def _look(self, machine: float) -> Look:
@@ -76,6 +116,7 @@ class Watch:
         look.cpu, look.memory = dict(cpu), dict(memory)
         received = float(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
         look.loopback, self._received = received - self._received, received
+        look.disk = self._disk.used()
         return look
 
     def _processes(self) -> list[tuple[str, Any]]:
@@ -100,9 +141,11 @@ class Watch:
         self._spent[process.pid] = spent
         return float(100 * (spent - before))
 
-    def _connections(self) -> Figures:
-        with psycopg.connect(self.bridge.run["database_url"], autocommit=True, connect_timeout=1) as database:
-            found = {f"PostgreSQL, {name.removeprefix('auren ')}": float(n) for name, n in database.execute(SESSIONS)}
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.bridge.run["database_url"], autocommit=True, connect_timeout=1)
+
+    def _connections(self, database: psycopg.Connection[Any]) -> Figures:
+        found = {f"PostgreSQL, {name.removeprefix('auren ')}": float(n) for name, n in database.execute(SESSIONS)}
         found["PostgreSQL"] = sum(found.values())
         with redis.Redis.from_url(self.bridge.run["redis_url"], socket_timeout=1) as cache:
             found["Redis"] = float(cache.info("clients")["connected_clients"])
@@ -118,10 +161,13 @@ def established(port: int) -> int:
 
 
 def span(looks: list[Figures]) -> dict[str, dict[str, float]]:
-    """Mean and peak of each figure that any look has."""
+    """Mean and peak of each figure that any look has, and how much its values are together."""
     names = sorted({name for look in looks for name in look})
     columns = {name: [look[name] for look in looks if name in look] for name in names}
-    return {name: {"mean": sum(values) / len(values), "peak": max(values)} for name, values in columns.items()}
+    return {
+        name: {"mean": sum(values) / len(values), "peak": max(values), "total": sum(values)}
+        for name, values in columns.items()
+    }
 
 
 def growth(looks: list[Look]) -> Figures:

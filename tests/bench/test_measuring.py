@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring import Phase, changes, deadlocks_told, percentile, recovery, spread, total
+from bench.measuring import Phase, changes, deadlocks_told, percentile, recovery, slow, spread, total
 from bench.verifying import Answer
+from bench.watching import Look
 
 SPIKE = Phase("spike", ((50, 10), (300, 10), (50, 10)))
 
@@ -58,3 +59,10 @@ def test_a_deadlock_is_told_as_postgresql_logs_it(tmp_path: Path) -> None:
     assert deadlocks_told(log) == ""
     log.write_text("LOG:  ready\nERROR:  deadlock detected\nDETAIL:  Process 1 waits\n\tProcess 1: UPDATE a\n")
     assert deadlocks_told(log) == "ERROR:  deadlock detected\nDETAIL:  Process 1 waits\n\tProcess 1: UPDATE a"
+
+
+def test_a_slow_second_is_told_with_the_most_that_the_disk_did_meanwhile() -> None:
+    line = [[0, 90, 3, 9], [1, 90, 3, 1_021], [2, 90, 3, 9]]
+    waits = [4.0, 20.0, 950.0, 7.0]  # each look tells of the second that ends with it
+    looks = [Look(100 + second, disk={"waited": wait}) for second, wait in enumerate(waits)]
+    assert slow(line, looks, 100.0) == [{"second": 1, "p99": 1_021, "waited": 950}]
