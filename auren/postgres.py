@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import psycopg
 from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
@@ -32,6 +33,15 @@ def options(name: str, **limits: str) -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
     }
+
+
+def array(values: Iterable[Any]) -> str:
+    """Numbers, times, truth values or UUIDs as PostgreSQL reads an array, for `%s::bigint[]`. Not texts: JSON quotes
+    them in another way.
+
+    psycopg asks each member of a list what it is, which takes ten to a hundred times as long.
+    """
+    return "{" + msgspec.json.encode(list(values))[1:-1].decode() + "}"
 
 
 async def connect(name: str, **limits: str) -> Connection:

@@ -1,7 +1,10 @@
 """Connections that are kept: a dead one is given to nobody."""
 
 import os
+import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import psycopg
 import pytest
@@ -40,3 +43,23 @@ async def test_a_connection_in_use_all_the_time_is_looked_at_now_and_then_only(
             seen.add(connection.good_at)
     assert len(seen) == 1
     assert seen != {postgres.Pooled.good_at}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("bigint[]", [1, None, -(2**63), 2**63 - 1]),
+        ("smallint[]", []),
+        ("boolean[]", [True, None, False]),
+        ("double precision[]", [0.1, -1e300, None, 72.0]),
+        ("uuid[]", [uuid.UUID(int=0), None, uuid.UUID("7a52bb6f-dc43-4bb5-9a9e-6b1e5f3b0f1c")]),
+        ("timestamptz[]", [datetime(2026, 11, 25, 6, 31, 4, 123456, UTC), None, datetime(1970, 1, 1, tzinfo=UTC)]),
+        ("timestamptz[]", [datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=5, minutes=45)))]),
+    ],
+)
+async def test_an_array_written_in_one_go_is_what_it_was_made_of(
+    connections: Pool, kind: str, values: list[Any]
+) -> None:
+    async with connections.connection() as connection:
+        cursor = await connection.execute(f"SELECT %s::{kind}", [postgres.array(values)])
+        assert await cursor.fetchone() == (values,)

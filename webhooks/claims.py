@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from auren.postgres import array
 from webhooks.clock import DatabaseClock
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -32,7 +33,7 @@ RETURNING d.id, d.lease_token, d.vendor, d.event_type, d.vendor_user_id, d.objec
 LINKS = """
 SELECT l.vendor, l.vendor_user_id, l.id, l.patient_id, p.external_id, p.timezone,
     l.status IN ('active', 'stale') AND l.paused_at IS NULL
-FROM unnest(%s::text[], %s::text[]) AS wanted (vendor, vendor_user_id)
+FROM unnest(%b::text[], %b::text[]) AS wanted (vendor, vendor_user_id)
 JOIN devices_link l USING (vendor, vendor_user_id)
 JOIN devices_patient p ON p.id = l.patient_id
 """
@@ -149,10 +150,10 @@ async def link_phones(connection: Connection, claimed: Iterable[Claimed], *, san
 
 async def renew(connection: Connection, held: Iterable[Claimed], lease: float) -> None:
     held = list(held)
-    await connection.execute(RENEW, [[c.id for c in held], [c.lease_token for c in held], lease])
+    await connection.execute(RENEW, [array(c.id for c in held), array(c.lease_token for c in held), lease])
 
 
 async def release(connection: Connection, held: Iterable[Claimed]) -> None:
     """Give back what was not finished: another worker may take it at once."""
     held = list(held)
-    await connection.execute(RELEASE, [[c.id for c in held], [c.lease_token for c in held]])
+    await connection.execute(RELEASE, [array(c.id for c in held), array(c.lease_token for c in held)])

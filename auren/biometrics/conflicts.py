@@ -7,7 +7,6 @@ fixed buckets, one those over local days, one those over overlapping nights, and
 hour, and a vendor's total of a day with what the quarters of other sources add up to.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ import psycopg
 
 from auren.biometrics import rules
 from auren.biometrics.metrics import BY_NAME, BY_NUMBER, DAY, METRICS, NIGHT, Metric
+from auren.postgres import array
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -51,7 +51,7 @@ rule AS (
     SELECT metric, sums, make_interval(secs => seconds) AS width
     FROM unnest(%(metrics)s::smallint[], %(seconds)s::integer[], %(sums)s::boolean[]) AS r (metric, seconds, sums)
 ), zone AS (
-    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)s::text[]) AS z (patient_id, name)
+    SELECT * FROM unnest(%(patients)s::bigint[], %(zones)b::text[]) AS z (patient_id, name)
 ), touched AS (
     SELECT * FROM unnest(
         %(touched_patients)s::bigint[], %(touched_metrics)s::smallint[],
@@ -337,20 +337,15 @@ WITH {GIVEN}, reached AS (
 """
 
 
-def _array(values: Iterable[Any]) -> str:
-    """An array as PostgreSQL reads it, written once: psycopg would go through the list at each settling."""
-    return "{" + json.dumps(list(values))[1:-1] + "}"
-
-
 def _given(metrics: Sequence[Metric]) -> dict[str, str]:
     by_number = [BY_NUMBER.get(number) for number in range(1, max(BY_NUMBER) + 1)]
     return {
-        "metrics": _array(metric.number for metric in metrics),
-        "seconds": _array(metric.bucket if isinstance(metric.bucket, int) else None for metric in metrics),
-        "sums": _array(metric.adds == "sum" for metric in metrics),
-        "tolerances": _array(metric and float(metric.tolerance) for metric in by_number),
-        "day_tolerances": _array(metric and float(metric.day_tolerance) for metric in by_number),
-        "orders": _array(metric and ",".join(metric.order) for metric in by_number),
+        "metrics": array(metric.number for metric in metrics),
+        "seconds": array(metric.bucket if isinstance(metric.bucket, int) else None for metric in metrics),
+        "sums": array(metric.adds == "sum" for metric in metrics),
+        "tolerances": array(metric and float(metric.tolerance) for metric in by_number),
+        "day_tolerances": array(metric and float(metric.day_tolerance) for metric in by_number),
+        "orders": array(metric and ",".join(metric.order) for metric in by_number),
     }
 
 
@@ -403,14 +398,14 @@ def statements(touched: Iterable[Touched], zones: Mapping[int, str]) -> Iterator
     `zones` gives the IANA zone of every patient in it.
     """
     pieces = stretches(touched)
-    people = {"patients": list(zones), "zones": list(zones.values())}
+    people = {"patients": array(zones), "zones": list(zones.values())}
     for statement, metrics, given in STATEMENTS:
         of_these = [piece for piece in pieces if piece[1] in metrics]
         if of_these:
-            patients, numbers, starts, ends = (list(column) for column in zip(*of_these, strict=True))
+            patients, numbers, starts, ends = zip(*of_these, strict=True)
             named = {"patients": patients, "metrics": numbers, "starts": starts, "ends": ends}
             about = {"earliest": min(starts) - REACH, "latest": max(ends) + REACH}
-            yield statement, given | people | about | {f"touched_{name}": column for name, column in named.items()}
+            yield statement, given | people | about | {f"touched_{name}": array(each) for name, each in named.items()}
 
 
 async def settle(connection: Connection, touched: Iterable[Touched], zones: Mapping[int, str]) -> list[Change]:

@@ -16,6 +16,7 @@ import psycopg
 
 from auren.biometrics.conflicts import Change, Touched, settle
 from auren.biometrics.metrics import METRICS
+from auren.postgres import array
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -190,7 +191,9 @@ WHERE withdrawn_at IS NOT NULL
 LOCK = """
 INSERT INTO biometrics_timeline (patient_id) SELECT unnest(%s::bigint[]) ORDER BY 1 ON CONFLICT DO NOTHING
 """
-LOCKED = "SELECT patient_id FROM biometrics_timeline WHERE patient_id = ANY(%s) ORDER BY patient_id FOR UPDATE"
+LOCKED = """
+SELECT patient_id FROM biometrics_timeline WHERE patient_id = ANY(%s::bigint[]) ORDER BY patient_id FOR UPDATE
+"""
 ADVANCE = """
 UPDATE biometrics_timeline t SET version = version + given.steps
 FROM unnest(%s::bigint[], %s::bigint[]) AS given (patient_id, steps)
@@ -218,14 +221,14 @@ async def lock_timelines(connection: Connection, patient_ids: Iterable[int]) -> 
 
     Whoever stores for one of them waits here, and then sees what the one before wrote (READ COMMITTED).
     """
-    ordered = sorted(set(patient_ids))
+    ordered = array(sorted(set(patient_ids)))
     await connection.execute(LOCK, [ordered])
     await connection.execute(LOCKED, [ordered])
 
 
 async def advance(connection: Connection, steps: Mapping[int, int]) -> dict[int, int]:
     """Raise each patient's version by `steps`; returns the new versions."""
-    cursor = await connection.execute(ADVANCE, [list(steps), list(steps.values())])
+    cursor = await connection.execute(ADVANCE, [array(steps), array(steps.values())])
     return dict(await cursor.fetchall())
 
 
@@ -326,8 +329,9 @@ async def _known(connection: Connection, records: Collection[Record]) -> dict[Re
     by_link: dict[tuple[int, int], list[str]] = {}
     for patient_id, link_id, record in records:
         by_link.setdefault((patient_id, link_id), []).append(record)
-    asked = [(*link, msgspec.json.encode(named).decode()) for link, named in by_link.items()]
-    cursor = await connection.execute(KNOWN, columns(asked))
+    links = array(patient_id for patient_id, _ in by_link), array(link_id for _, link_id in by_link)
+    named = [msgspec.json.encode(each).decode() for each in by_link.values()]
+    cursor = await connection.execute(KNOWN, [*links, named])
     return {(row[0], row[1], row[2]): Known(*row[3:]) for row in await cursor.fetchall()}
 
 
