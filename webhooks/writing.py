@@ -5,6 +5,7 @@ refuses.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import TypeGuard
 
@@ -25,7 +26,7 @@ BATCH_DELIVERIES = 100
 BATCH_SAMPLES = 20_000
 RETRY_STORE = 0.3  # seconds
 # A transaction costs as much for one delivery as for several. Where more are held than can be asked for at once, nobody
-# is kept waiting by gathering some.
+# is kept waiting by gathering so many, or whatever comes in so long.
 GATHERED = 20
 GATHER_SECONDS = 0.05
 
@@ -53,16 +54,19 @@ class Writer:
         self.storer = Storer(clock)
         self.line = Line(name, **SESSION)
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._enough = asyncio.Event()
 
     def put(self, outcome: Outcome) -> None:
         self._outcomes.put_nowait(outcome)
+        if self._outcomes.qsize() >= GATHERED:
+            self._enough.set()
 
     async def write_outcomes(self) -> None:
         """Without end: whatever has come while the last batch was written is the next one."""
         while True:
             batch = [await self._outcomes.get()]
             if self._outcomes.qsize() < GATHERED and self.busy():
-                await asyncio.sleep(GATHER_SECONDS)
+                await self._gather()
             samples = _size(batch[0])
             while not self._outcomes.empty() and len(batch) < BATCH_DELIVERIES and samples < BATCH_SAMPLES:
                 batch.append(self._outcomes.get_nowait())
@@ -71,6 +75,11 @@ class Writer:
                 await self._write(batch)
             finally:
                 self.let_go(batch)
+
+    async def _gather(self) -> None:
+        self._enough.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), GATHER_SECONDS)
 
     async def _write(self, batch: Sequence[Outcome]) -> None:
         """Write a batch, however long PostgreSQL is away; around a row that it refuses, halve."""

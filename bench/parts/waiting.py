@@ -97,7 +97,7 @@ class Batches:
     Each call carries on where the last one ended, for a batch that is stored already would be less to do.
     """
 
-    most = 3_000
+    most = 6_000
     samples = SAMPLES
     finished = f"""
     SELECT count(*) FROM webhooks_delivery d JOIN webhooks_attempt a ON a.delivery_id = d.id

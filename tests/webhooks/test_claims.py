@@ -13,6 +13,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection as django_connection
 from django.db.models.functions import Now
+from pytest_django import Settings
 
 from auren.biometrics.models import Record, Sample
 from auren.postgres import connect as connect_to_postgres
@@ -124,6 +125,17 @@ def test_a_writer_remembers_a_bounded_number_of_sources_and_stores_everything_al
     over_a_connection(act)
     assert max(remembered) == 2
     assert [Delivery.objects.get(pk=each.pk).sample_count for each in deliveries] == [1] * 8
+
+
+def test_a_writer_that_gathers_goes_on_as_soon_as_enough_have_come(
+    database: str, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """All for one patient, and so for one writer. It would gather for longer than the test has."""
+    monkeypatch.setattr("webhooks.writing.GATHER_SECONDS", 1_000.0)
+    settings.MAX_CONCURRENT_WEBHOOKS = 20
+    deliveries = [push(heart_rate(60 + number % 9, NOON + timedelta(minutes=number))) for number in range(60)]
+    asyncio.run(asyncio.wait_for(process(asyncio.Event(), until_idle=True), 30))
+    assert {again(delivery).state for delivery in deliveries} == {"stored"}
 
 
 def test_two_claims_at_once_share_what_is_due(database: str) -> None:
