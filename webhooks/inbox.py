@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import psycopg
-from psycopg.types.json import Jsonb
 
 from auren.postgres import RECONNECT_EVERY, Connection, Line
 from webhooks import metrics
@@ -34,8 +33,13 @@ INSERT = """
 INSERT INTO webhooks_delivery
     (vendor, dedup_key, event_type, vendor_user_id, object_id, event_time, body, headers, received_at)
 SELECT vendor, dedup_key, event_type, vendor_user_id, object_id, event_time, body, headers, clock_timestamp()
-FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::bytea[], %b::jsonb[])
-    AS given (vendor, dedup_key, event_type, vendor_user_id, object_id, event_time, body, headers)
+FROM ROWS FROM (
+    json_to_recordset(%s::json) AS (
+        vendor text, dedup_key text, event_type text, vendor_user_id text, object_id text, event_time timestamptz,
+        headers jsonb
+    ),
+    unnest(%b::bytea[])
+) AS given (vendor, dedup_key, event_type, vendor_user_id, object_id, event_time, headers, body)
 ON CONFLICT (vendor, dedup_key) DO NOTHING
 RETURNING vendor, dedup_key, id
 """
@@ -275,17 +279,20 @@ async def commit(connection: Connection, rows: Sequence[Row]) -> list[Receipt]:
 
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    columns = (
-        [row.vendor for row in rows],
-        [row.dedup_key for row in rows],
-        [row.event_type for row in rows],
-        [row.vendor_user_id for row in rows],
-        [row.object_id for row in rows],
-        [row.event_time for row in rows],
-        [row.body for row in rows],
-        [Jsonb(row.headers) if row.headers else None for row in rows],
-    )
-    cursor = await connection.execute(INSERT, columns, binary=True)
+    named = [
+        {
+            "vendor": row.vendor,
+            "dedup_key": row.dedup_key,
+            "event_type": row.event_type,
+            "vendor_user_id": row.vendor_user_id,
+            "object_id": row.object_id,
+            "event_time": row.event_time,
+            "headers": row.headers or None,
+        }
+        for row in rows
+    ]
+    given = [msgspec.json.encode(named).decode(), [row.body for row in rows]]
+    cursor = await connection.execute(INSERT, given, binary=True)
     return await cursor.fetchall()
 
 

@@ -92,12 +92,11 @@ class SignedWebhook(ABC):
 
 def digest(*parts: str | bytes) -> str:
     """128 bits over length-prefixed parts, in hex, so that `("ab", "c")` and `("a", "bc")` differ."""
-    hashed = hashlib.blake2b(digest_size=16)
+    pieces = []
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        hashed.update(len(data).to_bytes(8, "big"))
-        hashed.update(data)
-    return hashed.hexdigest()
+        pieces += [len(data).to_bytes(8, "big"), data]
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).hexdigest()
 
 
 def hmac_sha256(secret: str, message: bytes) -> bytes:
@@ -119,6 +118,10 @@ def check_timestamp(seconds: float, *, max_age: float, now: float, ahead: float 
         raise unauthorised(f"The signature's timestamp is more than {ahead:g} s ahead. Check the sender's clock.")
 
 
+def missing(name: str) -> Refused:
+    return bad_body(f"The body has no {name}.")
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object. Raises `Refused` (400) for anything else: not JSON, not UTF-8, too deep, NaN."""
     try:
@@ -136,7 +139,7 @@ def field(name: str, value: object, *, required: bool = True) -> str:
     """A short text or whole number of the body as text. Raises `Refused` (400) where it is missing or unusable."""
     if value is None or value == "":
         if required:
-            raise bad_body(f"The body has no {name}.")
+            raise missing(name)
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise bad_body(f"{name} must be a text or a whole number.")

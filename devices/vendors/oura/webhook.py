@@ -3,12 +3,13 @@
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import ClassVar
 from uuid import uuid4
 
 from devices.vendors import times
 from devices.vendors.signature import TimestampSignedWebhook, as_bytes
-from devices.vendors.webhook import Announcement, bad_body, clean, digest, field, parse_object, unauthorised
+from devices.vendors.webhook import Announcement, bad_body, clean, digest, field, missing, parse_object, unauthorised
 
 # Types that carry a metric of the catalogue. Heart rate carries one too, but Oura never announces it.
 MEASURED = (
@@ -61,11 +62,13 @@ class OuraWebhook(TimestampSignedWebhook):
     def read(self, headers: Mapping[str, str], body: bytes) -> Announcement:
         del headers  # all that counts is in the body
         event = parse_object(body)
-        kind, verb = kind_and_verb(event_type_of(event.get("event_type"), event.get("data_type")))
+        said = field("event_type", event.get("event_type"))
+        named = field("data_type", event.get("data_type"), required=False)
+        event_type = event_type_of(said, named)
+        kind, verb = kind_and_verb(event_type)
         user = field("user_id", event.get("user_id"))
         object_id = field("object_id", event.get("object_id"), required=False)
         told_at = field("event_time", event.get("event_time"), required=False)
-        event_type = f"{kind}.{verb}"
         return Announcement(
             event_type=event_type,
             vendor_user_id=user,
@@ -89,14 +92,15 @@ class OuraWebhook(TimestampSignedWebhook):
         return challenge
 
 
-def event_type_of(event_type: object, data_type: object) -> str:
+@lru_cache(maxsize=1024)  # a few dozen come again and again
+def event_type_of(said: str, named: str) -> str:
     """The event as `<data type>.<verb>`, from Oura's two fields or from one that already says both.
 
-    Raises `Refused` (400) where either half is missing, or where the two fields contradict each other.
+    Raises `Refused` (400) where either half is missing, or where the two contradict each other.
     """
-    said = field("event_type", event_type)
     kind, _, verb = said.rpartition(".")
-    named = field("data_type", data_type, required=not kind)
+    if not kind and not named:
+        raise missing("data_type")
     if not verb or (kind and named and canonical_kind(kind) != canonical_kind(named)):
         raise bad_body("event_type and data_type do not name one type and one verb.")
     return clean("event_type", f"{canonical_kind(named or kind)}.{PAST_TENSE.get(verb, verb)}")
