@@ -336,7 +336,8 @@ def machine() -> dict[str, str]:
 
 
 def revision() -> str:
-    """The commit that was measured, and whether something was changed since."""
-    git = ["git", "-C", str(BASE_DIR), "describe", "--always", "--dirty"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)  # noqa: S603
-    return done.stdout.strip() or "unknown"
+    """The commit that was measured, and whether something else than results was changed since."""
+    git = ["git", "-C", str(BASE_DIR)]
+    asked = [*git, "describe", "--always"], [*git, "status", "--porcelain", "--", ".", ":!bench/results"]
+    commit, changed = (subprocess.run(each, capture_output=True, text=True, check=False).stdout for each in asked)  # noqa: S603
+    return (commit.strip() or "unknown") + ("-dirty" if changed else "")
