@@ -296,8 +296,7 @@ def slow(line: Sequence[Sequence[float]], looks: Sequence[Look], first: float) -
     for second, _, _, p99 in line:
         if p99 > SLOW_MS:
             near = [look.disk for look in looks if second <= look.at - first < second + NEAR_SECONDS]
-            worst = {name: max(disk.get(name, 0) for disk in near) for name in {name for disk in near for name in disk}}
-            found.append({"second": second, "p99": p99} | worst)
+            found.append({"second": second, "p99": p99} | {name: of["peak"] for name, of in span(near).items()})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Connections that are kept: a dead one is given to nobody."""
+"""Connections that are kept, of which a dead one is given to nobody, and arrays that are written in one go."""
 
 import os
 import uuid
@@ -54,6 +54,7 @@ async def test_a_connection_in_use_all_the_time_is_looked_at_now_and_then_only(
         ("double precision[]", [0.1, -1e300, None, 72.0]),
         ("uuid[]", [uuid.UUID(int=0), None, uuid.UUID("7a52bb6f-dc43-4bb5-9a9e-6b1e5f3b0f1c")]),
         ("timestamptz[]", [datetime(2026, 11, 25, 6, 31, 4, 123456, UTC), None, datetime(1970, 1, 1, tzinfo=UTC)]),
+        ("text[]", ["watch,phone", None, "NULL", "", 'say "{x}"', "back\\slash", "\u00e9\U0001f600"]),
         ("timestamptz[]", [datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=5, minutes=45)))]),
     ],
 )

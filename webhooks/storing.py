@@ -47,7 +47,7 @@ WHERE d.lease_token = held.lease_token AND d.state IN ('received', 'retrying')
 ORDER BY d.id
 FOR UPDATE OF d
 """
-# A delivery's row and its attempt's, as one JSON object (`row_of`): an array of each column costs Python ten times as
+# A delivery's row and its attempt's, as one JSON object (`row_of`): an array of each column costs Python six times as
 # much. What may be long goes beside it, as it is.
 WRITE = """
 WITH given AS (
