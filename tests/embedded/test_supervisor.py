@@ -25,7 +25,7 @@ STUBBORN = '''
 import signal, subprocess, sys
 for each in (signal.SIGTERM, signal.SIGINT):
     signal.signal(each, signal.SIG_IGN)
-subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+subprocess.Popen([sys.executable, "-c", "import signal; signal.alarm(600); signal.pause()"])  # outlives some tests
 print("WARNING stubborn is here", flush=True)
 signal.pause()
 '''
