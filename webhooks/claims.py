@@ -121,7 +121,8 @@ async def claim(
     if not rows:
         return []
     clock.set(rows[0][-1], asked_at=asked_at)
-    claimed = [Claimed(*row[:-1]) for row in rows]
+    # What UPDATE returns comes in its plan's order.
+    claimed = sorted((Claimed(*row[:-1]) for row in rows), key=lambda each: (each.background, each.due_at, each.id))
     links = await find_links(connection, {(c.vendor, c.vendor_user_id) for c in claimed})
     for delivery in claimed:
         delivery.link = links.get((delivery.vendor, delivery.vendor_user_id))

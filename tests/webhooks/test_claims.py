@@ -166,6 +166,22 @@ def test_what_is_due_longest_is_claimed_first(database: str) -> None:
     assert take() == []
 
 
+@pytest.mark.parametrize("plan", ["nestloop", "hashjoin", "mergejoin"])
+def test_the_oldest_come_first_by_whatever_plan_they_are_found(database: str, plan: str) -> None:
+    """Filed in neither order of their age."""
+    deliveries = [push(heart_rate(60)) for _ in range(6)]
+    by_age = [deliveries[place] for place in (3, 0, 5, 1, 4, 2)]
+    for hours, delivery in enumerate(reversed(by_age)):
+        Delivery.objects.filter(pk=delivery.pk).update(next_attempt_at=Now() - timedelta(hours=hours))
+
+    async def act(connection: Connection) -> list[Claimed]:
+        for other in {"nestloop", "hashjoin", "mergejoin"} - {plan}:
+            await connection.execute(f"SET enable_{other} = off")
+        return await claim(connection, 100, 30, DatabaseClock())
+
+    assert [claimed.id for claimed in over_a_connection(act)] == [delivery.pk for delivery in by_age]
+
+
 def test_what_can_wait_is_taken_after_what_has_just_happened(database: str) -> None:
     history = announce("oura", "sleep.backfill", origin="backfill")
     poll = announce("oura", "heartrate.poll", origin="poll")
