@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import time
+import timeit
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,8 +96,8 @@ class Seen:
     redis_memory: float
     recovery: float | None
     line: list[list[float]] = field(default_factory=list)  # second, answers, P50, P99
-    disk: dict[str, Figures] = field(default_factory=dict)
-    slow: list[Figures] = field(default_factory=list)  # seconds whose P99 was above SLOW_MS, and what the disk did
+    host: dict[str, Figures] = field(default_factory=dict)
+    slow: list[Figures] = field(default_factory=list)  # seconds whose P99 was above SLOW_MS, and what the host did
 
 
 @dataclass
@@ -169,7 +170,7 @@ class Rig:
             redis_memory=self.redis_memory(),
             recovery=recovery(answers, phase, first),
             line=by_second,
-            disk=span([look.disk for look in looks]),
+            host=span([look.host for look in looks]),
             slow=slow(by_second, looks, first),
         )
 
@@ -291,11 +292,11 @@ def line(answers: Sequence[Answer], first: float) -> list[list[float]]:
 
 
 def slow(line: Sequence[Sequence[float]], looks: Sequence[Look], first: float) -> list[Figures]:
-    """The seconds in which answers were slow, with what the disk did then: the most that two looks say."""
+    """The seconds in which answers were slow, with what the host did then: the most that two looks say."""
     found = []
     for second, _, _, p99 in line:
         if p99 > SLOW_MS:
-            near = [look.disk for look in looks if second <= look.at - first < second + NEAR_SECONDS]
+            near = [look.host for look in looks if second <= look.at - first < second + NEAR_SECONDS]
             found.append({"second": second, "p99": p99} | {name: of["peak"] for name, of in span(near).items()})
     return found
 
@@ -331,7 +332,17 @@ def machine() -> dict[str, str]:
         "memory": f"{memory:.0f} GiB",
         "system": platform.platform(),
         "python": platform.python_version(),
+        "a million additions": took("sum += 1", "sum = 0"),
+        "a million system calls": took("getppid()", "from os import getppid"),
     }
+
+
+def took(statement: str, setup: str) -> str:
+    """How quick this machine is at this moment: a million times in Python, nine times over."""
+    each = f"for _ in range(100_000): {statement}"
+    times = sorted(10 * seconds for seconds in timeit.repeat(each, setup, number=1, repeat=9))
+    low, middle, high = (1000 * times[place] for place in (0, 4, -1))
+    return f"{middle:.0f} ms ({low:.0f} to {high:.0f})"
 
 
 def revision() -> str:

@@ -210,10 +210,11 @@ def slow_rows(slow: Sequence[Figures]) -> Iterable[str]:
         return
     shown = sorted(sorted(slow, key=lambda each: -each["p99"])[:MOST_SLOW], key=lambda each: each["second"])
     yield f"\nIn {len(slow)} seconds the P99 was above {SLOW_MS} ms; the slowest of them:"
-    yield "\n| Second | P99, ms | Waited for a disk, ms | Written, MiB | by a checkpoint |\n|---|---|---|---|---|"
+    yield "\n| Second | P99, ms | Kept by the host, ms | Waited for a disk, ms | Written, MiB | by a checkpoint |"
+    yield "|---|---|---|---|---|---|"
     for each in shown:
-        disk = " | ".join(f"{each[name]:.0f}" if name in each else "" for name in ("waited", "written", "checkpointed"))
-        yield f"| {each['second']:.0f} | {each['p99']:.0f} | {disk} |"
+        host = (f"{each[name]:.0f}" if name in each else "" for name in ("stolen", "waited", "written", "checkpointed"))
+        yield f"| {each['second']:.0f} | {each['p99']:.0f} | {' | '.join(host)} |"
 
 
 def named(found: dict[str, Figures]) -> list[tuple[str, str]]:
@@ -257,12 +258,14 @@ def facts(seen: Seen) -> Iterable[tuple[str, str]]:
     yield "bodies received", f"{seen.received / 1e6:.1f} MB ({8 * seen.received / seen.seconds / 1e6:.2f} Mbit/s)"
     yield "loopback, everything on this machine", f"{seen.loopback:.1f} Mbit/s"
     yield "processor, whole machine", f"mean {seen.machine['mean']:.0f} %, peak {seen.machine['peak']:.0f} %"
-    if written := seen.disk.get("written"):
+    if stolen := seen.host.get("stolen"):
+        yield "kept by the host, a second", f"mean {stolen['mean']:.0f} ms, peak {stolen['peak']:.0f}"
+    if written := seen.host.get("written"):
         yield "written to disks", f"mean {written['mean']:.1f} MiB/s, peak {written['peak']:.0f}"
-    if stalled := seen.disk.get("waited"):
+    if stalled := seen.host.get("waited"):
         yield "waits for a disk, a second", f"mean {stalled['mean']:.0f} ms, peak {stalled['peak']:.0f}"
-    if checkpoints := seen.disk.get("checkpointed"):
-        ended, most = seen.disk["checkpoints"]["total"], checkpoints["peak"]
+    if checkpoints := seen.host.get("checkpointed"):
+        ended, most = seen.host["checkpoints"]["total"], checkpoints["peak"]
         yield "checkpoints", f"{ended:.0f} ended; {checkpoints['total']:.0f} MiB, at most {most:.0f} a second"
     yield "Redis memory", f"{seen.redis_memory:.1f} MiB"
     for name, found in seen.connections.items():

@@ -39,12 +39,13 @@ class Look:
     connections: Figures = field(default_factory=dict)
     machine: float = 0.0
     loopback: float = 0.0  # bytes since the last one
-    disk: Figures = field(default_factory=dict)  # since the last one: see `Disk`
+    host: Figures = field(default_factory=dict)  # since the last one: see `Host`
 
 
-class Disk:
-    """What is asked of this machine's disks: what has become of each figure since it was last looked at.
+class Host:
+    """What this machine's disks did, and what its host kept from it: what each figure has grown by since the last look.
 
+    stolen         ms of all its cores that the host gave to others (`steal` in proc_stat(5))
     written        MiB, by anybody
     waited         ms in which whatever had work to do waited for a disk (https://docs.kernel.org/accounting/psi.html)
     checkpoints    how many PostgreSQL has ended
@@ -55,7 +56,9 @@ class Disk:
         self._before: Figures = {}
 
     def used(self) -> Figures:
-        found = {"written": counters.write_bytes / MIB} if (counters := psutil.disk_io_counters()) else {}
+        found = {"stolen": 1000 * getattr(psutil.cpu_times(), "steal", 0.0)}
+        if counters := psutil.disk_io_counters():
+            found["written"] = counters.write_bytes / MIB
         with suppress(OSError):
             if full := FULL.search(PRESSURE.read_text()):
                 found["waited"] = int(full[1]) / 1000
@@ -83,7 +86,7 @@ class Watch:
         self.looks: list[Look] = []
         self._spent: dict[int, float] = {}
         self._received = 0.0
-        self._disk = Disk()
+        self._host = Host()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -101,7 +104,7 @@ class Watch:
             look = self._look(psutil.cpu_percent())
             with suppress(psycopg.Error, redis.RedisError, OSError), self._connect() as database:  # away on purpose
                 look.connections = self._connections(database)
-                look.disk |= self._disk.checkpoints(database)
+                look.host |= self._host.checkpoints(database)
             self.looks.append(look)
 
     def _look(self, machine: float) -> Look:
@@ -116,7 +119,7 @@ class Watch:
         look.cpu, look.memory = dict(cpu), dict(memory)
         received = float(psutil.net_io_counters(pernic=True)["lo"].bytes_recv)
         look.loopback, self._received = received - self._received, received
-        look.disk = self._disk.used()
+        look.host = self._host.used()
         return look
 
     def _processes(self) -> list[tuple[str, Any]]:

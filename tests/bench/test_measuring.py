@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from bench.measuring import Phase, changes, deadlocks_told, percentile, recovery, slow, spread, total
+from bench.measuring import Phase, changes, deadlocks_told, machine, percentile, recovery, slow, spread, total
 from bench.verifying import Answer
 from bench.watching import Look
 
@@ -61,8 +62,16 @@ def test_a_deadlock_is_told_as_postgresql_logs_it(tmp_path: Path) -> None:
     assert deadlocks_told(log) == "ERROR:  deadlock detected\nDETAIL:  Process 1 waits\n\tProcess 1: UPDATE a"
 
 
-def test_a_slow_second_is_told_with_the_most_that_the_disk_did_meanwhile() -> None:
+def test_a_slow_second_is_told_with_the_most_that_the_host_did_meanwhile() -> None:
     line = [[0, 90, 3, 9], [1, 90, 3, 1_021], [2, 90, 3, 9]]
     waits = [4.0, 20.0, 950.0, 7.0]  # each look tells of the second that ends with it
-    looks = [Look(100 + second, disk={"waited": wait}) for second, wait in enumerate(waits)]
+    looks = [Look(100 + second, host={"waited": wait}) for second, wait in enumerate(waits)]
     assert slow(line, looks, 100.0) == [{"second": 1, "p99": 1_021, "waited": 950}]
+
+
+@pytest.mark.parametrize("what", ["additions", "system calls"])
+def test_a_machine_is_told_with_how_quick_it_is_at_this_moment(what: str) -> None:
+    told = re.fullmatch(r"(\d+) ms \((\d+) to (\d+)\)", machine()[f"a million {what}"])
+    assert told
+    middle, low, high = map(int, told.groups())
+    assert 1 <= low <= middle <= high

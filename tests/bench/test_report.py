@@ -110,15 +110,15 @@ def test_a_spike_is_drawn_with_its_peak_behind_it(tmp_path: Path) -> None:
     assert "](2026-03-01-load-spike.svg)" in text
 
 
-def test_slow_seconds_are_listed_in_their_order_beside_what_the_disk_did(tmp_path: Path) -> None:
+def test_slow_seconds_are_listed_in_their_order_beside_what_the_host_did(tmp_path: Path) -> None:
     slow = [
-        {"second": 187.0, "p99": 1_021.0, "waited": 950.0, "written": 140.0, "checkpointed": 12.0},
+        {"second": 187.0, "p99": 1_021.0, "stolen": 60.0, "waited": 950.0, "written": 140.0, "checkpointed": 12.0},
         {"second": 544.0, "p99": 1_400.0},  # of a kernel, and a PostgreSQL, that do not tell
     ]
     text = page(tmp_path, seen("soak", 30, slow=slow))
     assert "In 2 seconds the P99 was above 200 ms" in text
-    assert row(text, "| 187 |") == "| 187 | 1021 | 950 | 140 | 12 |"
-    assert text.index("| 187 |") < text.index("| 544 | 1400 |  |  |  |")
+    assert row(text, "| 187 |") == "| 187 | 1021 | 60 | 950 | 140 | 12 |"
+    assert text.index("| 187 |") < text.index("| 544 | 1400 |  |  |  |  |")
 
 
 def test_a_phase_without_a_slow_second_has_no_list_of_them(tmp_path: Path) -> None:
