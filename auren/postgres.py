@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 3  # seconds
 CHECK_EVERY = 1.0  # seconds
+# A statement's plan is made for the tables as they are then, and kept: of an almost empty one all is read, and that
+# goes on while it fills, until autovacuum has been there, a minute later or more.
+REPLAN_EVERY = 5.0  # seconds
 RECONNECT_EVERY = 0.2  # seconds between tries, so that PostgreSQL's return is noticed in well under a second
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -44,11 +47,24 @@ def array(values: Iterable[Any]) -> str:
     return "{" + msgspec.json.encode(list(values))[1:-1].decode() + "}"
 
 
-async def connect(name: str, **limits: str) -> Connection:
+class Kept(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that lives long. `good_at` is when it was last seen to answer (monotonic seconds)."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.good_at = float("-inf")
+        self._planned_at = time.monotonic()
+
+    async def replan(self) -> None:
+        """Throw plans away, now and then: to be called where no transaction is open."""
+        if (now := time.monotonic()) - self._planned_at >= REPLAN_EVERY:
+            await self.execute("DISCARD PLANS", prepare=False)
+            self._planned_at = now
+
+
+async def connect(name: str, **limits: str) -> Kept:
     """An autocommit connection: every statement is its own transaction unless one is opened on purpose."""
-    return await psycopg.AsyncConnection.connect(
-        settings.DATABASE_URL, autocommit=True, prepare_threshold=1, **options(name, **limits)
-    )
+    return await Kept.connect(settings.DATABASE_URL, autocommit=True, prepare_threshold=1, **options(name, **limits))
 
 
 class Line:
@@ -60,7 +76,7 @@ class Line:
     def __init__(self, name: str, **limits: str) -> None:
         self.name = name
         self.limits = limits
-        self.connection: Connection | None = None
+        self.connection: Kept | None = None
         self._turn = asyncio.Lock()
         self._reconnecting: asyncio.Task[None] | None = None
 
@@ -80,6 +96,7 @@ class Line:
                 self.reconnect()
                 raise psycopg.OperationalError("PostgreSQL is away")
             try:
+                await self.connection.replan()
                 yield self.connection
             except (psycopg.OperationalError, psycopg.InterfaceError, asyncio.CancelledError):
                 if self.connection.closed or self.connection.broken:
@@ -103,7 +120,7 @@ class Line:
         logger.warning("%s: PostgreSQL is away; trying every %g s", self.name, RECONNECT_EVERY)
         while True:
             try:
-                self.connection = await connect(self.name, **self.limits)
+                await self.open()
             except psycopg.Error:
                 await asyncio.sleep(RECONNECT_EVERY)
             else:
@@ -133,22 +150,17 @@ def pool(name: str, size: int, **limits: str) -> AsyncConnectionPool[Connection]
         reconnect_timeout=0,
         kwargs={"autocommit": True, "prepare_threshold": 1, **options(name, **limits)},
         name=name,
-        connection_class=Pooled,
+        connection_class=Kept,
         check=check_unless_fresh,
     )
-
-
-class Pooled(psycopg.AsyncConnection[tuple[Any, ...]]):
-    """`good_at` is when it was last seen to answer (monotonic seconds)."""
-
-    good_at = float("-inf")
 
 
 async def check_unless_fresh(connection: Connection) -> None:
     """Ask a connection whether it still lives before it is given out, but not again within a second: that costs as
     much as what most callers want of it."""
-    assert isinstance(connection, Pooled)
+    assert isinstance(connection, Kept)
     now = time.monotonic()
     if now - connection.good_at > CHECK_EVERY:
         await AsyncConnectionPool.check_connection(connection)
         connection.good_at = now
+    await connection.replan()

@@ -39,10 +39,38 @@ async def test_a_connection_in_use_all_the_time_is_looked_at_now_and_then_only(
     seen = set()
     for _ in range(5):
         async with connections.connection() as connection:
-            assert isinstance(connection, postgres.Pooled)
+            assert isinstance(connection, postgres.Kept)
             seen.add(connection.good_at)
     assert len(seen) == 1
-    assert seen != {postgres.Pooled.good_at}
+    assert seen != {float("-inf")}
+
+
+FIND = "SELECT * FROM filling WHERE id = $1 AND open"
+
+
+@pytest.mark.parametrize(("every", "plan"), [(1_000.0, "Seq Scan"), (0.0, "Index Scan")])
+async def test_a_plan_made_for_an_empty_table_is_soon_made_anew(
+    database: str, monkeypatch: pytest.MonkeyPatch, every: float, plan: str
+) -> None:
+    """A temporary table, for which autovacuum never comes."""
+    monkeypatch.setattr(postgres, "REPLAN_EVERY", every)
+    line = postgres.Line("of a test", plan_cache_mode="force_generic_plan")
+    await line.open()
+    async with line.use() as connection:
+        await connection.execute("CREATE TEMPORARY TABLE filling (id bigint, open boolean)")
+        await connection.execute("CREATE INDEX ON filling (id) WHERE open")
+        await connection.execute("ANALYZE filling")
+        await connection.execute(f"PREPARE find (bigint) AS {FIND}")
+        assert "Seq Scan" in await explained(connection)
+        await connection.execute("INSERT INTO filling SELECT n, true FROM generate_series(1, 20000) n")
+    async with line.use() as connection:
+        assert plan in await explained(connection)
+    await line.close()
+
+
+async def explained(connection: postgres.Connection) -> str:
+    rows = await (await connection.execute("EXPLAIN EXECUTE find (1)")).fetchall()
+    return "\n".join(row[0] for row in rows)
 
 
 @pytest.mark.parametrize(
