@@ -2,7 +2,8 @@
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -45,27 +46,38 @@ async def test_a_connection_in_use_all_the_time_is_looked_at_now_and_then_only(
     assert seen != {float("-inf")}
 
 
-FIND = "SELECT * FROM filling WHERE id = $1 AND open"
+Take = Callable[[], AbstractAsyncContextManager[postgres.Connection]]
+
+
+@pytest.fixture(params=["line", "pool"])
+async def take(database: str, request: pytest.FixtureRequest) -> AsyncIterator[Take]:
+    """Gives out a connection, the same each time."""
+    limits = {"plan_cache_mode": "force_generic_plan"}
+    if request.param == "pool":
+        async with postgres.pool("of a test", 1, **limits) as opened:
+            yield opened.connection
+    else:
+        line = postgres.Line("of a test", **limits)
+        await line.open()
+        yield line.use
+        await line.close()
 
 
 @pytest.mark.parametrize(("every", "plan"), [(1_000.0, "Seq Scan"), (0.0, "Index Scan")])
 async def test_a_plan_made_for_an_empty_table_is_soon_made_anew(
-    database: str, monkeypatch: pytest.MonkeyPatch, every: float, plan: str
+    take: Take, monkeypatch: pytest.MonkeyPatch, every: float, plan: str
 ) -> None:
     """A temporary table, for which autovacuum never comes."""
     monkeypatch.setattr(postgres, "REPLAN_EVERY", every)
-    line = postgres.Line("of a test", plan_cache_mode="force_generic_plan")
-    await line.open()
-    async with line.use() as connection:
+    async with take() as connection:
         await connection.execute("CREATE TEMPORARY TABLE filling (id bigint, open boolean)")
         await connection.execute("CREATE INDEX ON filling (id) WHERE open")
         await connection.execute("ANALYZE filling")
-        await connection.execute(f"PREPARE find (bigint) AS {FIND}")
+        await connection.execute("PREPARE find (bigint) AS SELECT * FROM filling WHERE id = $1 AND open")
         assert "Seq Scan" in await explained(connection)
         await connection.execute("INSERT INTO filling SELECT n, true FROM generate_series(1, 20000) n")
-    async with line.use() as connection:
+    async with take() as connection:
         assert plan in await explained(connection)
-    await line.close()
 
 
 async def explained(connection: postgres.Connection) -> str:
